@@ -1,0 +1,45 @@
+//! Counters, and the reasons a packet is dropped for.
+
+/// Index in `COUNTERS` (per-CPU array of `u64`). Numbers are part of the contract with
+/// dashboards: a retired one is never given to another meaning.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Counter {
+    /// Packets redirected into a local pod.
+    Delivered = 0,
+    /// Packets redirected to another node.
+    Forwarded = 1,
+    /// Packets left to the kernel's stack.
+    ToStack = 2,
+    /// Dropped: not parseable, or truncated.
+    DropMalformed = 8,
+    /// Dropped: a source address (or ARP/ND sender) that is not the pod's.
+    DropSpoofed = 9,
+    /// Dropped: denied by policy on ingress.
+    DropPolicyIngress = 10,
+    /// Dropped: denied by policy on egress.
+    DropPolicyEgress = 11,
+    /// Dropped: the policy tables hold no row (fail closed).
+    DropNoRow = 12,
+    /// Dropped: a fragment that cannot be matched to its first.
+    DropFragment = 13,
+    /// Dropped: an IPv6 packet with an IPv4-mapped address.
+    DropMappedV4 = 14,
+    /// Dropped: conntrack could not hold the flow.
+    DropConntrackFull = 15,
+    /// Dropped: no free source port for a colliding reply tuple.
+    DropPortsExhausted = 16,
+    /// Refused: a Service without endpoints, or a port that a Service does not have.
+    RefusedNoEndpoint = 17,
+    /// Dropped: a tracked connection's state forbids the packet.
+    DropInvalidState = 18,
+    /// Dropped: router advertisements, redirects and the like from a pod.
+    DropForbiddenIcmp = 19,
+    /// Dropped: a packet from outside with one of this node's own addresses as source.
+    DropOwnSource = 20,
+    /// Dropped: the program's own helper call failed.
+    DropInternal = 21,
+}
+
+/// Number of elements of `COUNTERS`.
+pub const COUNTERS: u32 = 64;

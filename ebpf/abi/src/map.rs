@@ -1,0 +1,53 @@
+//! Names and sizes of maps. The kernel keeps 15 bytes of a name.
+
+/// Most endpoints of one node (elements of `POLICY_SLOTS`).
+pub const MAX_ENDPOINTS: u32 = 4096;
+/// Elements of `INTERVALS` (8 bytes each).
+pub const MAX_INTERVALS: u32 = 1 << 18;
+/// Entries of `PEERS`.
+pub const MAX_PEERS: u32 = 1 << 18;
+/// Entries of `CIDRS`.
+pub const MAX_CIDRS: u32 = 1 << 16;
+/// Entries of `DECISIONS`.
+pub const MAX_DECISIONS: u32 = 1 << 18;
+/// Entries of `RULES`.
+pub const MAX_RULES: u32 = 1 << 17;
+/// Entries of `IDS`.
+pub const MAX_IDS: u32 = 1 << 19;
+/// Entries of `SERVICES`.
+pub const MAX_SERVICES: u32 = 1 << 17;
+/// Entries of `SLOTS`.
+pub const MAX_SLOTS: u32 = 1 << 19;
+/// Entries of `BACKENDS`.
+pub const MAX_BACKENDS: u32 = 1 << 18;
+
+/// `u32` interface index → [`crate::endpoint::Endpoint`].
+pub const ENDPOINTS: &str = "ENDPOINTS";
+/// [`crate::Addr`] → [`crate::endpoint::Endpoint`].
+pub const LOCAL_PODS: &str = "LOCAL_PODS";
+/// Array of [`crate::policy::PolicySlot`], `BPF_F_MMAPABLE`.
+pub const POLICY_SLOTS: &str = "POLICY_SLOTS";
+/// [`crate::Addr`] → [`crate::policy::ClassId`].
+pub const PEERS: &str = "PEERS";
+/// LPM [`crate::policy::LpmKey`] → [`crate::policy::ClassId`].
+pub const CIDRS: &str = "CIDRS";
+/// [`crate::policy::DecisionKey`] → [`crate::policy::Decision`].
+pub const DECISIONS: &str = "DECISIONS";
+/// Array of [`crate::policy::Interval`].
+pub const INTERVALS: &str = "INTERVALS";
+/// [`crate::policy::RuleId`] → [`crate::policy::RuleInfo`].
+pub const RULES: &str = "RULES";
+/// [`crate::policy::IdKey`] → `u32`.
+pub const IDS: &str = "IDS";
+/// [`crate::Addr`] → [`crate::node::NodeAddr`].
+pub const NODE_ADDRS: &str = "NODE_ADDRS";
+/// LPM [`crate::policy::LpmKey`] → [`crate::node::NodeCidr`].
+pub const NODE_CIDRS: &str = "NODE_CIDRS";
+/// [`crate::service::ServiceKey`] → [`crate::service::Service`].
+pub const SERVICES: &str = "SERVICES";
+/// [`crate::service::SlotKey`] → [`crate::service::BackendId`].
+pub const SLOTS: &str = "SLOTS";
+/// [`crate::service::BackendId`] → [`crate::service::Backend`].
+pub const BACKENDS: &str = "BACKENDS";
+/// Per-CPU array of `u64`, indexed by [`crate::counter::Counter`].
+pub const COUNTERS: &str = "COUNTERS";
