@@ -1,0 +1,97 @@
+//! `cargo xtask build`: the eBPF object, and the static binaries that embed it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::context::Context;
+use crate::setup::toolchain;
+use crate::step;
+
+/// What `target/dist` holds: package and binary.
+const BINARIES: &[(&str, &str)] = &[
+    ("weir-agent", "weir-agent"),
+    ("weir-agent", "weir"),
+    ("weir-cni", "weir-cni"),
+    ("weir-lab", "weir-lab"),
+];
+
+/// The BPF target of this machine's byte order.
+#[cfg(target_endian = "little")]
+const BPF: &str = "bpfel-unknown-none";
+#[cfg(target_endian = "big")]
+const BPF: &str = "bpfeb-unknown-none";
+
+/// Builds the eBPF object and returns where it is.
+///
+/// # Errors
+/// The toolchain is missing, or the build fails.
+pub fn ebpf(ctx: &Context) -> Result<PathBuf> {
+    let found = toolchain::ensure(ctx)?;
+    let dir = ctx.target.join("bpf");
+    let mut cmd = found.cargo(ctx, BPF);
+    cmd.args([
+        "build",
+        "--package",
+        "weir-ebpf",
+        "--bin",
+        "weir-ebpf",
+        "--profile",
+        "ebpf",
+    ])
+    .args(["-Z", "build-std=core", "--target", BPF, "--target-dir"])
+    .arg(&dir)
+    .env("CARGO_ENCODED_RUSTFLAGS", toolchain::rustflags(false));
+    ctx.step("eBPF object", &mut cmd)?;
+    Ok(dir.join(BPF).join("ebpf/weir-ebpf"))
+}
+
+/// Builds everything that `target/dist` holds.
+///
+/// # Errors
+/// The toolchain is missing, or a build fails.
+pub fn dist(ctx: &Context) -> Result<()> {
+    let object = ebpf(ctx)?;
+    let mut cmd = ctx.cargo();
+    cmd.args([
+        "build",
+        "--profile",
+        "dist",
+        "--target",
+        &ctx.host,
+        "--target-dir",
+    ])
+    .arg(&ctx.target);
+    for (package, binary) in BINARIES {
+        cmd.args(["--package", package, "--bin", binary]);
+    }
+    static_binaries(&mut cmd);
+    cmd.env("WEIR_EBPF_OBJECT", &object);
+    ctx.step("static binaries", &mut cmd)?;
+    let from = ctx.target.join(&ctx.host).join("dist");
+    for (_, binary) in BINARIES {
+        install(&from.join(binary), &ctx.dist().join(binary))?;
+    }
+    step::line(&format!("  built: {}", ctx.dist().display()));
+    Ok(())
+}
+
+/// Links the C library in, so that the binaries run on any distribution and in an empty image.
+pub fn static_binaries(cmd: &mut std::process::Command) {
+    let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    if !flags.is_empty() {
+        flags.push(' ');
+    }
+    flags.push_str("-Ctarget-feature=+crt-static");
+    cmd.env("RUSTFLAGS", flags);
+}
+
+/// Puts `from` at `to` by rename, so that a running program is never written into.
+fn install(from: &Path, to: &Path) -> Result<()> {
+    let dir = to.parent().context("no parent directory")?;
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let new = to.with_extension("new");
+    std::fs::copy(from, &new)
+        .and_then(|_| std::fs::rename(&new, to))
+        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+}

@@ -1,0 +1,131 @@
+//! `cargo xtask setup`: finds or installs what the other commands need.
+//!
+//! Idempotent, and quick when nothing is missing; every other command calls the part it needs.
+
+mod apt;
+pub mod toolchain;
+
+use anyhow::{Result, bail};
+
+use crate::context::Context;
+use crate::step;
+
+/// A program that a command runs, and the Debian package that has it.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+    why: &'static str,
+}
+
+/// What the root tests and the demo run besides our own binaries.
+const LAB: &[Tool] = &[
+    Tool {
+        program: "ip",
+        package: "iproute2",
+        why: "to look at a lab's links and routes",
+    },
+    Tool {
+        program: "ethtool",
+        package: "ethtool",
+        why: "to switch checksum offload off in tests",
+    },
+    Tool {
+        program: "strace",
+        package: "strace",
+        why: "to kill the CNI plugin at each system call",
+    },
+];
+
+#[cfg(target_arch = "aarch64")]
+const VM: &[Tool] = &[
+    Tool {
+        program: "qemu-system-aarch64",
+        package: "qemu-system-arm",
+        why: "to boot old kernels",
+    },
+    Tool {
+        program: "dpkg-deb",
+        package: "dpkg",
+        why: "to unpack old kernels",
+    },
+];
+#[cfg(not(target_arch = "aarch64"))]
+const VM: &[Tool] = &[
+    Tool {
+        program: "qemu-system-x86_64",
+        package: "qemu-system-x86",
+        why: "to boot old kernels",
+    },
+    Tool {
+        program: "dpkg-deb",
+        package: "dpkg",
+        why: "to unpack old kernels",
+    },
+];
+
+/// Everything, as `cargo xtask setup` does.
+///
+/// # Errors
+/// Something is missing and cannot be installed; the error says what to install.
+pub fn all(ctx: &Context) -> Result<()> {
+    let found = toolchain::ensure(ctx)?;
+    step::line(&format!("  eBPF toolchain: {found}"));
+    lab(ctx)?;
+    vm(ctx)?;
+    let deny = crate::lint::ensure_deny(ctx)?;
+    step::line(&format!("  cargo-deny: {}", deny.display()));
+    step::line("setup: everything is there");
+    Ok(())
+}
+
+/// What the tests and the demo need.
+///
+/// # Errors
+/// See [`all`].
+pub fn lab(ctx: &Context) -> Result<()> {
+    tools(ctx, LAB)
+}
+
+/// What `vm-test` needs.
+///
+/// # Errors
+/// See [`all`].
+pub fn vm(ctx: &Context) -> Result<()> {
+    tools(ctx, VM)
+}
+
+fn tools(ctx: &Context, wanted: &[Tool]) -> Result<()> {
+    let missing: Vec<&Tool> = wanted
+        .iter()
+        .filter(|t| which(t.program).is_none())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if apt::available() {
+        let packages: Vec<&str> = missing.iter().map(|t| t.package).collect();
+        return apt::install(ctx, &packages);
+    }
+    let list: Vec<String> = missing
+        .iter()
+        .map(|t| {
+            format!(
+                "  {} {} (Debian's package: {})",
+                t.program, t.why, t.package
+            )
+        })
+        .collect();
+    bail!(
+        "this machine has no apt-get; install these by hand and try again:\n{}",
+        list.join("\n")
+    )
+}
+
+/// Where `program` is: `PATH`, then the places root's programs live in.
+pub fn which(program: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/bin"].map(Into::into))
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+}
