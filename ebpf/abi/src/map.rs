@@ -20,6 +20,14 @@ pub const MAX_SERVICES: u32 = 1 << 17;
 pub const MAX_SLOTS: u32 = 1 << 19;
 /// Entries of `BACKENDS`.
 pub const MAX_BACKENDS: u32 = 1 << 18;
+/// Entries of `SOCK_CONNS` (LRU): connected sockets with a translated destination.
+pub const MAX_SOCK_CONNS: u32 = 1 << 16;
+/// Entries of `UDP_FLOWS` and of `UDP_REVS` (LRU): (unconnected UDP socket, peer) pairs.
+pub const MAX_UDP_FLOWS: u32 = 1 << 15;
+/// Entries of `NODE_ADDRS`.
+pub const MAX_NODE_ADDRS: u32 = 1 << 10;
+/// Entries of `NODE_CIDRS`.
+pub const MAX_NODE_CIDRS: u32 = 1 << 15;
 
 /// `u32` interface index → [`crate::endpoint::Endpoint`].
 pub const ENDPOINTS: &str = "ENDPOINTS";
@@ -51,3 +59,9 @@ pub const SLOTS: &str = "SLOTS";
 pub const BACKENDS: &str = "BACKENDS";
 /// Per-CPU array of `u64`, indexed by [`crate::counter::Counter`].
 pub const COUNTERS: &str = "COUNTERS";
+/// LRU: `u64` socket cookie → [`crate::sock::SockConn`].
+pub const SOCK_CONNS: &str = "SOCK_CONNS";
+/// LRU: [`crate::sock::SockKey`] of a frontend → [`crate::sock::UdpFlow`].
+pub const UDP_FLOWS: &str = "UDP_FLOWS";
+/// LRU: [`crate::sock::SockKey`] of a backend → [`crate::sock::SockAddr`] of the frontend.
+pub const UDP_REVS: &str = "UDP_REVS";

@@ -1,0 +1,138 @@
+//! The maps that more than one module reads, and the counters. Kernel only.
+//!
+//! Control-plane tables are hashes without preallocation: an empty one costs little, and a lookup
+//! never sees a recycled element of another key.
+
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray};
+use weir_abi::Addr;
+use weir_abi::counter::{self, Counter};
+use weir_abi::endpoint::Endpoint;
+use weir_abi::map::*;
+use weir_abi::node::{NodeAddr, NodeCidr};
+use weir_abi::policy::{
+    ClassId, Decision, DecisionKey, IdKey, Interval, LpmKey, PolicySlot, RuleId, RuleInfo,
+};
+
+#[map(name = "ENDPOINTS")]
+static ENDPOINTS_MAP: HashMap<u32, Endpoint> =
+    HashMap::with_max_entries(MAX_ENDPOINTS, BPF_F_NO_PREALLOC);
+#[map(name = "LOCAL_PODS")]
+static LOCAL_PODS_MAP: HashMap<Addr, Endpoint> =
+    HashMap::with_max_entries(2 * MAX_ENDPOINTS, BPF_F_NO_PREALLOC);
+#[map(name = "POLICY_SLOTS")]
+static POLICY_SLOTS_MAP: Array<PolicySlot> =
+    Array::with_max_entries(MAX_ENDPOINTS, BPF_F_MMAPABLE);
+#[map(name = "PEERS")]
+static PEERS_MAP: HashMap<Addr, ClassId> = HashMap::with_max_entries(MAX_PEERS, BPF_F_NO_PREALLOC);
+#[map(name = "CIDRS")]
+static CIDRS_MAP: LpmTrie<[u32; 5], ClassId> = LpmTrie::with_max_entries(MAX_CIDRS, 0);
+#[map(name = "DECISIONS")]
+static DECISIONS_MAP: HashMap<DecisionKey, Decision> =
+    HashMap::with_max_entries(MAX_DECISIONS, BPF_F_NO_PREALLOC);
+#[map(name = "INTERVALS")]
+static INTERVALS_MAP: Array<Interval> = Array::with_max_entries(MAX_INTERVALS, 0);
+#[map(name = "RULES")]
+static RULES_MAP: HashMap<RuleId, RuleInfo> =
+    HashMap::with_max_entries(MAX_RULES, BPF_F_NO_PREALLOC);
+#[map(name = "IDS")]
+static IDS_MAP: HashMap<IdKey, u32> = HashMap::with_max_entries(MAX_IDS, BPF_F_NO_PREALLOC);
+#[map(name = "NODE_ADDRS")]
+static NODE_ADDRS_MAP: HashMap<Addr, NodeAddr> =
+    HashMap::with_max_entries(MAX_NODE_ADDRS, BPF_F_NO_PREALLOC);
+#[map(name = "NODE_CIDRS")]
+static NODE_CIDRS_MAP: LpmTrie<[u32; 5], NodeCidr> = LpmTrie::with_max_entries(MAX_NODE_CIDRS, 0);
+#[map(name = "COUNTERS")]
+static COUNTERS_MAP: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNTERS, 0);
+
+/// The pod whose host interface this is.
+#[inline(always)]
+pub fn endpoint(ifindex: u32) -> Option<&'static Endpoint> {
+    // SAFETY: the table is not preallocated, so the element stays this key's until the program ends.
+    unsafe { ENDPOINTS_MAP.get(ifindex) }
+}
+
+/// The pod of this node that has the address.
+#[inline(always)]
+pub fn local_pod(addr: &Addr) -> Option<&'static Endpoint> {
+    // SAFETY: as in `endpoint`.
+    unsafe { LOCAL_PODS_MAP.get(addr) }
+}
+
+/// One endpoint's policy words.
+#[inline(always)]
+pub fn policy_slot(slot: u32) -> Option<*const PolicySlot> {
+    POLICY_SLOTS_MAP.get_ptr(slot)
+}
+
+/// The class of an address that is a live pod's.
+#[inline(always)]
+pub fn peer(addr: &Addr) -> Option<ClassId> {
+    // SAFETY: as in `endpoint`; one word, copied at once.
+    unsafe { PEERS_MAP.get(addr).copied() }
+}
+
+/// The class of the longest prefix that holds the address.
+#[inline(always)]
+pub fn cidr(key: &LpmKey) -> Option<ClassId> {
+    CIDRS_MAP.get(lpm(key)).copied()
+}
+
+/// Where the verdicts of (group, class) stand.
+#[inline(always)]
+pub fn decision(key: &DecisionKey) -> Option<&'static Decision> {
+    // SAFETY: as in `endpoint`.
+    unsafe { DECISIONS_MAP.get(key) }
+}
+
+/// One interval of a decision table.
+#[inline(always)]
+pub fn interval(index: u32) -> Option<*const Interval> {
+    INTERVALS_MAP.get_ptr(index)
+}
+
+/// Whether the address is this node's own.
+#[inline(always)]
+pub fn is_node_addr(addr: &Addr) -> bool {
+    NODE_ADDRS_MAP.get_ptr(addr).is_some()
+}
+
+/// The node whose pods' prefix holds the address.
+#[inline(always)]
+pub fn node_cidr(addr: &Addr) -> Option<&'static NodeCidr> {
+    NODE_CIDRS_MAP.get(lpm(&LpmKey::host(*addr)))
+}
+
+/// The key as aya's trie wants it; the bytes are the same.
+#[inline(always)]
+fn lpm(key: &LpmKey) -> Key<[u32; 5]> {
+    let [a, b, c, d] = key.addr;
+    let family = u32::from_ne_bytes([key.family, 0, 0, 0]);
+    Key::new(key.prefix_len, [family, a, b, c, d])
+}
+
+/// Adds one to a counter.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if dry_run() {
+        return;
+    }
+    if let Some(value) = COUNTERS_MAP.get_ptr_mut(counter as u32) {
+        // SAFETY: the element is this CPU's own.
+        unsafe { *value += 1 };
+    }
+}
+
+/// Set before load (`override_global`): judge, but write nothing.
+#[unsafe(no_mangle)]
+static DRY_RUN: u8 = 0;
+
+/// Whether this load of the programs must not write to any map.
+#[inline(always)]
+pub fn dry_run() -> bool {
+    // SAFETY: a plain read of a constant, volatile so that the compiler does not assume its
+    // initial value.
+    unsafe { core::ptr::read_volatile(&raw const DRY_RUN) != 0 }
+}

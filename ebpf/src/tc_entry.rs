@@ -1,0 +1,46 @@
+//! The tc programs.
+
+use aya_ebpf::bindings::{TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use weir_abi::counter::Counter;
+use weir_ebpf::maps::count;
+use weir_ebpf::path::{self, Outcome};
+
+/// tcx ingress on the host side of a pod's veth pair: what the pod sends.
+#[classifier]
+pub fn from_pod(ctx: TcContext) -> i32 {
+    action(path::from_pod(&ctx))
+}
+
+/// tcx egress on the host side of a pod's veth pair: what the node's stack brings.
+#[classifier]
+pub fn to_pod(ctx: TcContext) -> i32 {
+    action(path::to_pod(&ctx))
+}
+
+/// tcx ingress on an uplink: what comes from other machines.
+#[classifier]
+pub fn from_uplink(ctx: TcContext) -> i32 {
+    action(path::from_uplink(&ctx))
+}
+
+/// `TC_ACT_UNSPEC` (-1, TCX_NEXT) and never `TC_ACT_OK` for what goes on: a program after ours
+/// still runs.
+#[inline(always)]
+fn action(outcome: Outcome) -> i32 {
+    match outcome {
+        Outcome::Stack => {
+            count(Counter::ToStack);
+            TC_ACT_UNSPEC
+        }
+        Outcome::Redirected(what) => {
+            count(what);
+            TC_ACT_REDIRECT as i32
+        }
+        Outcome::Drop(reason) => {
+            count(reason);
+            TC_ACT_SHOT as i32
+        }
+    }
+}
