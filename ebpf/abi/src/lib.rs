@@ -14,6 +14,7 @@ pub mod map;
 pub mod node;
 pub mod policy;
 pub mod service;
+pub mod sock;
 #[cfg(test)]
 mod tests;
 

@@ -28,6 +28,10 @@ pub const MAX_UDP_FLOWS: u32 = 1 << 15;
 pub const MAX_NODE_ADDRS: u32 = 1 << 10;
 /// Entries of `NODE_CIDRS`.
 pub const MAX_NODE_CIDRS: u32 = 1 << 15;
+/// Entries of `CT_NEW`.
+pub const MAX_CT_NEW: u32 = 1 << 16;
+/// Entries of `CT_EST`.
+pub const MAX_CT_EST: u32 = 1 << 17;
 
 /// `u32` interface index → [`crate::endpoint::Endpoint`].
 pub const ENDPOINTS: &str = "ENDPOINTS";
@@ -65,3 +69,8 @@ pub const SOCK_CONNS: &str = "SOCK_CONNS";
 pub const UDP_FLOWS: &str = "UDP_FLOWS";
 /// LRU: [`crate::sock::SockKey`] of a backend → [`crate::sock::SockAddr`] of the frontend.
 pub const UDP_REVS: &str = "UDP_REVS";
+/// LRU [`crate::conntrack::CtKey`] → [`crate::conntrack::CtEntry`]: half-open TCP, other flows
+/// without a reply, and what is closing.
+pub const CT_NEW: &str = "CT_NEW";
+/// The same: established flows.
+pub const CT_EST: &str = "CT_EST";

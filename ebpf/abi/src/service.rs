@@ -8,7 +8,8 @@ use crate::{Addr, PortBe, Proto};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct SetId(pub u32);
 
-/// One (address, port, protocol) that serves. 0 is no backend.
+/// One (Service port, address, port, protocol, incarnation) that serves; 0 is no backend. A pod
+/// behind two Services is two backends, for it may leave one of them and stay with the other.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct BackendId(pub u32);
@@ -19,8 +20,9 @@ pub struct BackendId(pub u32);
 pub struct ServiceKey {
     /// The frontend's address.
     pub addr: Addr,
-    /// The frontend's port; 0 together with `proto` 0 says that the address belongs to a
-    /// Service, whatever the port: a port that has no entry of its own is refused.
+    /// The frontend's port; 0 together with `proto` 0 is the *marker* of the address: without it
+    /// no frontend of the address is looked up, so that writing it opens, and deleting it closes,
+    /// all of them at once. Its flags are in [`marker`], its set and count are 0.
     pub port: PortBe,
     /// TCP, UDP or SCTP; 0 see `port`.
     pub proto: Proto,
@@ -36,10 +38,44 @@ pub struct Service {
     pub set: SetId,
     /// How many backends the set has; 0 means: refuse.
     pub count: u32,
-    /// Reserved, zero.
+    /// In the marker of an address: see [`marker`]. Else reserved, zero.
     pub flags: u32,
     /// Session affinity by client address, in seconds; 0 none.
     pub affinity_secs: u32,
+}
+
+impl Service {
+    /// From the first 8 bytes of a map value, read by one load, and the two fields after them.
+    #[inline(always)]
+    pub const fn unpack(set_and_count: u64, flags: u32, affinity_secs: u32) -> Self {
+        let word = set_and_count.to_ne_bytes();
+        Self {
+            set: SetId(u32::from_ne_bytes([word[0], word[1], word[2], word[3]])),
+            count: u32::from_ne_bytes([word[4], word[5], word[6], word[7]]),
+            flags,
+            affinity_secs,
+        }
+    }
+}
+
+/// Flags of an address's marker in `SERVICES`.
+pub mod marker {
+    /// A port that has no entry of its own is refused (ClusterIPs). Without it, it is not a
+    /// Service's (node addresses with NodePorts, external addresses).
+    pub const REFUSE_UNSERVED: u32 = 1;
+}
+
+impl ServiceKey {
+    /// The key of an address's marker.
+    #[inline(always)]
+    pub const fn marker(addr: Addr) -> Self {
+        Self {
+            addr,
+            port: PortBe(0),
+            proto: Proto(0),
+            scope: 0,
+        }
+    }
 }
 
 /// Key of `SLOTS`; the value is a [`BackendId`].
@@ -73,11 +109,12 @@ pub struct Backend {
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BackendState {
-    /// Takes new and established flows.
+    /// In its Service's current set: takes new and established flows.
     Active = 0,
-    /// Takes established flows only (terminating).
+    /// In no current set, but still serving (terminating): keeps its established flows.
     Draining = 1,
-    /// Takes none; the entry stays for a grace period.
+    /// Gone: takes no new flow, and UDP flows leave it with their next packet. The entry stays for
+    /// a grace period.
     Removed = 2,
 }
 

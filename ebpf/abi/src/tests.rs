@@ -2,7 +2,7 @@
 
 use core::mem::{align_of, offset_of, size_of};
 
-use crate::{endpoint::*, node::*, policy::*, service::*, *};
+use crate::{endpoint::*, node::*, policy::*, service::*, sock::*, *};
 
 #[test]
 fn policy_types_have_their_pinned_layout() {
@@ -27,6 +27,15 @@ fn service_types_have_their_pinned_layout() {
 }
 
 #[test]
+fn socket_types_have_their_pinned_layout() {
+    assert_eq!(size_of::<SockAddr>(), 16 + 2 + 2);
+    assert_eq!(size_of::<SockKey>(), 8 + 20 + 4);
+    assert_eq!(offset_of!(SockKey, peer), 8);
+    assert_eq!(size_of::<UdpFlow>(), 4 + 4);
+    assert_eq!(size_of::<SockConn>(), 20 + 20 + 4 + 4);
+}
+
+#[test]
 fn endpoint_and_node_types_have_their_pinned_layout() {
     assert_eq!(size_of::<Endpoint>(), 16 + 16 + 4 * 4 + 6 + 6 + 4);
     assert_eq!(offset_of!(Endpoint, pod_mac), 48);
@@ -46,4 +55,69 @@ fn a_verdict_of_all_zero_bytes_denies() {
     assert!(!RuleVerdict(0).allowed());
     assert!(RuleVerdict::allow(RuleId(7)).allowed());
     assert_eq!(RuleVerdict::allow(RuleId(7)).rule(), RuleId(7));
+}
+
+#[test]
+fn conntrack_types_have_their_pinned_layout() {
+    use crate::conntrack::*;
+    assert_eq!(size_of::<Tuple>(), 16 + 16 + 2 + 2);
+    assert_eq!(size_of::<CtKey>(), 16 + 16 + 2 + 2 + 1 + 3);
+    assert_eq!(size_of::<CtEntry>(), 8 + 8 + 36 + 11 * 4 + 4 * 4);
+    assert_eq!(align_of::<CtEntry>(), 8);
+    assert_eq!(offset_of!(CtEntry, ingress), 8);
+    assert_eq!(offset_of!(CtEntry, other), 16);
+    assert_eq!(offset_of!(CtEntry, version), 92);
+}
+
+#[test]
+fn both_directions_of_a_flow_have_one_key_and_opposite_order() {
+    use crate::conntrack::*;
+    let addr = |n: u8| [Addr::from_v4([10, 0, n, 1]), Addr::from_v6([n; 16])];
+    let ports = [(1u16, 2u16), (2, 1), (7, 256)];
+    for ((src, dst), (sport, dport)) in addr(1)
+        .into_iter()
+        .zip(addr(2))
+        .flat_map(|p| ports.map(|q| (p, q)))
+    {
+        let t = Tuple {
+            src,
+            dst,
+            sport: PortBe::new(sport),
+            dport: PortBe::new(dport),
+        };
+        let (key, swapped) = CtKey::sorted(&t, Proto::TCP);
+        let (back, back_swapped) = CtKey::sorted(&t.reversed(), Proto::TCP);
+        assert_eq!(key, back);
+        assert_ne!(swapped, back_swapped);
+    }
+}
+
+#[test]
+fn one_address_talking_to_itself_is_ordered_by_its_ports() {
+    use crate::conntrack::*;
+    let src = Addr::from_v4([10, 0, 0, 1]);
+    let t = Tuple {
+        src,
+        dst: src,
+        sport: PortBe::new(5),
+        dport: PortBe::new(6),
+    };
+    let (key, swapped) = CtKey::sorted(&t, Proto::UDP);
+    let (back, back_swapped) = CtKey::sorted(&t.reversed(), Proto::UDP);
+    assert_eq!(key, back);
+    assert_ne!(swapped, back_swapped);
+}
+
+#[test]
+fn a_stamp_holds_only_under_its_epoch_and_keeps_its_tag() {
+    use crate::conntrack::Stamp;
+    let tag = 0xdead_beef;
+    assert_eq!(Stamp::unjudged(tag).verdict(0), None);
+    assert_eq!(Stamp::judged(tag, 7, true).verdict(7), Some(true));
+    assert_eq!(Stamp::judged(tag, 7, false).verdict(7), Some(false));
+    assert_eq!(Stamp::judged(tag, 7, true).verdict(8), None);
+    assert_eq!(
+        Stamp::judged(tag, u32::MAX, true).tag(),
+        tag & Stamp::TAG_BITS
+    );
 }
