@@ -5,6 +5,7 @@
 //! releases work together.
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod endpoint;
 pub mod error;
 pub mod node_file;
