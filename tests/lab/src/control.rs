@@ -1,0 +1,206 @@
+//! The lab's end of a pod server: requests go out, answers come back in any order.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command as Process, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::bin;
+use crate::spawn::{self, Place};
+use crate::wire::{
+    Answer, Command, Exchange, ExchangeReport, Listen, Outcome, Probe, Request, Response, Seen,
+};
+
+type Callback = Box<dyn FnOnce(Answer) + Send>;
+type Pending = Arc<Mutex<HashMap<u64, Callback>>>;
+
+/// A running pod server.
+pub struct Control {
+    name: String,
+    child: Mutex<Child>,
+    writer: Mutex<UnixStream>,
+    pending: Pending,
+    next: AtomicU64,
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    /// Starts a pod server called `name` in a place.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn start(name: &str, place: Place) -> Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut command = Process::new(bin("weir-lab")?);
+        command
+            .args(["pod-server", name])
+            .stdin(Stdio::from(OwnedFd::from(theirs)));
+        command.stdout(Stdio::null());
+        let child = spawn::spawn(command, place)?;
+        let pending = Pending::default();
+        let reader = ours.try_clone()?;
+        let waiting = Arc::clone(&pending);
+        std::thread::spawn(move || read_answers(reader, &waiting));
+        Ok(Self {
+            name: name.to_owned(),
+            child: Mutex::new(child),
+            writer: Mutex::new(ours),
+            pending,
+            next: AtomicU64::new(1),
+        })
+    }
+
+    /// The server's process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .id()
+    }
+
+    /// Sends a command; `done` is called with the answer, on another thread. Returns its number.
+    ///
+    /// # Errors
+    /// When the server is gone.
+    pub fn send(&self, command: Command, done: Callback) -> Result<u64> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, done);
+        let mut line = serde_json::to_vec(&Request { id, command })?;
+        line.push(b'\n');
+        self.writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write_all(&line)
+            .with_context(|| format!("the server of {} is gone", self.name))?;
+        Ok(id)
+    }
+
+    fn call(&self, command: Command) -> Result<Answer> {
+        let (sender, receiver) = mpsc::channel();
+        self.send(
+            command,
+            Box::new(move |answer| {
+                let _ = sender.send(answer);
+            }),
+        )?;
+        receiver
+            .recv()
+            .map_err(|_| anyhow!("the server of {} is gone", self.name))
+    }
+
+    /// Has the server listen; returns the ports whose protocol the kernel lacks.
+    ///
+    /// # Errors
+    /// When a port is taken.
+    pub fn listen(&self, ports: &[Listen]) -> Result<Vec<Listen>> {
+        match self.call(Command::Listen(ports.to_vec()))? {
+            Answer::Listening(unsupported) => Ok(unsupported),
+            other => bail!("{}: {other:?}", self.name),
+        }
+    }
+
+    /// Makes one probe and waits for its outcome.
+    ///
+    /// # Errors
+    /// When the server is gone.
+    pub fn probe(&self, probe: Probe) -> Result<Outcome> {
+        match self.call(Command::Probe(probe))? {
+            Answer::Probe(outcome) => Ok(outcome),
+            other => bail!("{}: {other:?}", self.name),
+        }
+    }
+
+    /// The first packets of flows that arrived in the pod.
+    ///
+    /// # Errors
+    /// When the server is gone.
+    pub fn seen(&self) -> Result<Vec<Seen>> {
+        match self.call(Command::Seen)? {
+            Answer::Seen(seen) => Ok(seen),
+            other => bail!("{}: {other:?}", self.name),
+        }
+    }
+
+    /// Begins an exchange.
+    ///
+    /// # Errors
+    /// When the server is gone.
+    pub fn exchange(self: &Arc<Self>, exchange: Exchange) -> Result<RunningExchange> {
+        let (sender, report) = mpsc::channel();
+        let id = self.send(
+            Command::Exchange(exchange),
+            Box::new(move |answer| {
+                if let Answer::Exchange(report) = answer {
+                    let _ = sender.send(report);
+                }
+            }),
+        )?;
+        Ok(RunningExchange {
+            control: Arc::clone(self),
+            id,
+            report,
+        })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        spawn::kill(self.child.get_mut().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// An exchange that goes on until it is stopped.
+#[derive(Debug)]
+pub struct RunningExchange {
+    control: Arc<Control>,
+    id: u64,
+    report: mpsc::Receiver<ExchangeReport>,
+}
+
+impl RunningExchange {
+    /// Stops it and returns what was exchanged.
+    ///
+    /// # Errors
+    /// When the pod's server is gone.
+    pub fn stop(self) -> Result<ExchangeReport> {
+        self.control.call(Command::Stop(self.id))?;
+        self.report.recv().context("the pod's server is gone")
+    }
+}
+
+fn read_answers(reader: UnixStream, pending: &Pending) {
+    for line in BufReader::new(reader).lines() {
+        let Ok(line) = line else { break };
+        let Ok(response) = serde_json::from_str::<Response>(&line) else {
+            break;
+        };
+        let waiting = pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&response.id);
+        if let Some(done) = waiting {
+            done(response.answer);
+        }
+    }
+    // Dropping the callbacks closes their channels, so that nobody waits for a dead server.
+    pending
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clear();
+}

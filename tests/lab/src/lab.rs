@@ -1,0 +1,441 @@
+//! The lab: fabric, nodes, pods.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use ipnetwork::IpNetwork;
+use serde_json::{Value, json};
+
+use crate::cgroup::{self, Owner};
+use crate::cluster::{self, Cluster};
+use crate::control::Control;
+use crate::hold::{ROOT, Role};
+use crate::node::{Holder, Node, UPLINK};
+use crate::pod::{Pod, PodSpec};
+use crate::runtime::{self, Attachment};
+use crate::spawn::{self, Place, run_in};
+use crate::{netlink, registry};
+
+/// The bridge in the fabric namespace.
+const BRIDGE: &str = "fabric";
+/// The fabric's own addresses: the nodes' default gateway.
+const GATEWAY: [&str; 2] = ["172.18.0.1/24", "fd00:18::1/64"];
+
+/// What a lab is to be; see [`Lab::builder`].
+#[derive(Clone, Debug)]
+pub struct LabBuilder {
+    nodes: u8,
+    mtu: u32,
+    agents: bool,
+    agent_args: Vec<String>,
+}
+
+impl LabBuilder {
+    /// How many nodes, 1 to 9; 2 by default.
+    #[must_use]
+    pub fn nodes(mut self, nodes: u8) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// The MTU of the wire between the nodes, bytes; 1500 by default.
+    #[must_use]
+    pub fn mtu(mut self, mtu: u32) -> Self {
+        self.mtu = mtu;
+        self
+    }
+
+    /// Makes the nodes without starting their agents.
+    #[must_use]
+    pub fn without_agents(mut self) -> Self {
+        self.agents = false;
+        self
+    }
+
+    /// One more argument for every agent.
+    #[must_use]
+    pub fn agent_arg(mut self, arg: &str) -> Self {
+        self.agent_args.push(arg.to_owned());
+        self
+    }
+
+    /// Makes the lab and waits until its agents are ready.
+    ///
+    /// # Errors
+    /// When a namespace, mount or cgroup is refused (root is needed), or an agent does not start.
+    /// Nothing is left then.
+    pub fn start(self) -> Result<Lab> {
+        ensure!(
+            (1..=9).contains(&self.nodes),
+            "a lab has 1 to 9 nodes, not {}",
+            self.nodes
+        );
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "the lab makes namespaces and mounts: run it as root"
+        );
+        let lab = Lab::make(&self)?;
+        if self.agents {
+            for node in &lab.nodes {
+                node.launch_agent()?;
+            }
+            for node in &lab.nodes {
+                node.await_ready(std::time::Duration::from_secs(30))?;
+            }
+        }
+        Ok(lab)
+    }
+}
+
+/// A running lab. Dropping it takes everything down.
+#[derive(Debug)]
+pub struct Lab {
+    /// The nodes, `n1` first.
+    pub nodes: Vec<Node>,
+    /// The objects the agents see.
+    pub cluster: Cluster,
+    pods: Mutex<Vec<Arc<Pod>>>,
+    outside: Mutex<Vec<Arc<Control>>>,
+    fabric: Holder,
+    cgroup: PathBuf,
+    next_pod: AtomicU32,
+}
+
+impl Lab {
+    /// Begins a lab of two nodes.
+    #[must_use]
+    pub fn builder() -> LabBuilder {
+        LabBuilder {
+            nodes: 2,
+            mtu: 1500,
+            agents: true,
+            agent_args: Vec::new(),
+        }
+    }
+
+    fn make(builder: &LabBuilder) -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        cgroup::sweep()?;
+        let owner = Owner::this()?;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}{}-{}-{number}", cgroup::PREFIX, owner.pid, owner.start);
+        let cgroup = cgroup::mount_point()?.join(name);
+        let guard = Guard(Some(cgroup.clone()));
+        registry::add(&cgroup);
+        for part in ["holders", "uncovered"] {
+            cgroup::create(&cgroup.join(part))?;
+        }
+        let place = Place::default().in_cgroup(&cgroup.join("holders"))?;
+        let fabric = Holder::start(&Role::Fabric, place)?;
+        run_in(&net_only(&fabric.place), || {
+            netlink::add_bridge(BRIDGE, builder.mtu)?;
+            GATEWAY
+                .iter()
+                .try_for_each(|address| netlink::add_address(BRIDGE, address.parse()?))
+        })?;
+        let cluster = Cluster::new(fabric.path(&format!("{ROOT}/source")));
+        let mut nodes = Vec::new();
+        for number in 1..=builder.nodes {
+            let node = Node::start(number, &fabric, &cgroup)?;
+            wire(&fabric, &node, builder.mtu)?;
+            let args: Vec<&str> = builder.agent_args.iter().map(String::as_str).collect();
+            node.set_agent_args(&args);
+            cluster.apply(&cluster::node_object(
+                &node.name,
+                &node.pod_cidrs.map(|cidr| cidr.to_string()),
+                &node.addresses.map(|address| address.to_string()),
+            ))?;
+            nodes.push(node);
+        }
+        guard.disarm();
+        Ok(Self {
+            nodes,
+            cluster,
+            pods: Mutex::default(),
+            outside: Mutex::default(),
+            fabric,
+            cgroup,
+            next_pod: AtomicU32::new(1),
+        })
+    }
+
+    /// The cgroup all processes of the lab are in.
+    #[must_use]
+    pub fn cgroup(&self) -> &Path {
+        &self.cgroup
+    }
+
+    /// A path inside the lab's private file system, as this process can open it.
+    #[must_use]
+    pub fn path(&self, inside: &str) -> PathBuf {
+        self.fabric.path(inside)
+    }
+
+    /// The network between the nodes, as a place to run programs in (a packet capture).
+    #[must_use]
+    pub fn fabric(&self) -> Place {
+        self.fabric.place.clone()
+    }
+
+    /// All pods, in the order in which they were added.
+    #[must_use]
+    pub fn pods(&self) -> Vec<Arc<Pod>> {
+        self.pods
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Creates a namespace with labels.
+    ///
+    /// # Errors
+    /// When the object cannot be written.
+    pub fn add_namespace(&self, name: &str, labels: &[(&str, &str)]) -> Result<()> {
+        self.cluster.apply(&cluster::namespace_object(name, labels))
+    }
+
+    /// Makes a pod: writes its object, starts its server, has the plugin wire it, writes its
+    /// addresses.
+    ///
+    /// # Errors
+    /// With the plugin's own message; nothing is left of the pod then.
+    pub fn add_pod(&self, spec: &PodSpec) -> Result<Arc<Pod>> {
+        let node = self
+            .nodes
+            .get(spec.node)
+            .ok_or_else(|| anyhow!("no node {}", spec.node))?;
+        let number = self.next_pod.fetch_add(1, Ordering::Relaxed);
+        let mut object = spec.object.clone();
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let namespace =
+            text(&object["metadata"]["namespace"]).unwrap_or_else(|| "default".to_owned());
+        let Some(name) = text(&object["metadata"]["name"]) else {
+            bail!("a pod without a name: {object}");
+        };
+        let uid = format!("{:08x}-0000-4000-8000-{number:012x}", std::process::id());
+        object["apiVersion"] = json!("v1");
+        object["kind"] = json!("Pod");
+        object["metadata"]["namespace"] = json!(namespace);
+        object["metadata"]["uid"] = json!(uid);
+        object["spec"]["nodeName"] = json!(node.name);
+        object["status"] = json!({"phase": "Pending", "hostIP": node.addresses[0].to_string()});
+        self.cluster.apply(&object)?;
+
+        let made = self.wire_pod(spec, node, number, (&namespace, &name, &uid));
+        let pod = match made {
+            Ok(pod) => pod,
+            Err(error) => {
+                self.cluster.delete("Pod", Some(&namespace), &name)?;
+                return Err(error.context(format!("making the pod {namespace}/{name}")));
+            }
+        };
+        object["status"] = running_status(&pod.addresses, node);
+        self.cluster.apply(&object)?;
+        let pod = Arc::new(pod);
+        self.pods
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(&pod));
+        Ok(pod)
+    }
+
+    fn wire_pod(
+        &self,
+        spec: &PodSpec,
+        node: &Node,
+        number: u32,
+        (namespace, name, uid): (&str, &str, &str),
+    ) -> Result<Pod> {
+        let cgroup = if spec.covered {
+            node.cgroup.join("pods")
+        } else {
+            self.cgroup.join("uncovered")
+        };
+        let place = Place {
+            net: None,
+            ..node.place()
+        }
+        .with_new_net()
+        .in_cgroup(&cgroup)?;
+        let control = Control::start(&format!("{namespace}/{name}"), place)?;
+        // The server answers only once it is in its namespace.
+        let unsupported = control.listen(&spec.listen)?;
+        let container_id = format!("{:024x}{number:040x}", std::process::id());
+        let attachment = Attachment {
+            container_id: container_id.clone(),
+            netns: format!("/proc/{}/ns/net", control.pid()),
+            pod: Some((namespace.to_owned(), name.to_owned(), uid.to_owned())),
+        };
+        let result = runtime::add(node, &attachment).context("CNI ADD")?;
+        Ok(Pod {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+            node: spec.node,
+            container_id,
+            addresses: addresses_in(&result)?,
+            result,
+            unsupported,
+            control: Arc::new(control),
+        })
+    }
+
+    /// Removes a pod as a runtime does: DEL, then the Pod object, then its processes.
+    ///
+    /// # Errors
+    /// With the plugin's own message.
+    pub fn remove_pod(&self, pod: &Arc<Pod>) -> Result<()> {
+        let attachment = Attachment {
+            container_id: pod.container_id.clone(),
+            netns: pod.netns(),
+            pod: Some((pod.namespace.clone(), pod.name.clone(), pod.uid.clone())),
+        };
+        runtime::del(&self.nodes[pod.node], &attachment, &pod.result).context("CNI DEL")?;
+        self.cluster
+            .delete("Pod", Some(&pod.namespace), &pod.name)?;
+        self.pods
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|known| !Arc::ptr_eq(known, pod));
+        Ok(())
+    }
+
+    /// Starts a server outside the cluster, in the fabric's namespace, with addresses of its own.
+    /// All such servers share the namespace: ports must differ or be listened on once.
+    ///
+    /// # Errors
+    /// When an address or a port is refused.
+    pub fn add_outside(
+        &self,
+        name: &str,
+        addresses: &[IpAddr],
+        listen: &[crate::Listen],
+    ) -> Result<Arc<Control>> {
+        run_in(&net_only(&self.fabric.place), || {
+            addresses
+                .iter()
+                .try_for_each(|&address| netlink::add_address("lo", IpNetwork::from(address)))
+        })?;
+        let place = self.fabric().in_cgroup(&self.cgroup.join("uncovered"))?;
+        let control = Arc::new(Control::start(name, place)?);
+        control.listen(listen)?;
+        self.outside
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(&control));
+        Ok(control)
+    }
+
+    /// Starts a server among a node's own (host) processes.
+    ///
+    /// # Errors
+    /// When a port is refused.
+    pub fn add_host_server(&self, node: usize, listen: &[crate::Listen]) -> Result<Arc<Control>> {
+        let node = &self.nodes[node];
+        let place = node.place().in_cgroup(&node.cgroup.join("host"))?;
+        let control = Arc::new(Control::start(&format!("node/{}", node.name), place)?);
+        control.listen(listen)?;
+        Ok(control)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Err(error) = registry::take_down(&self.cgroup) {
+            eprintln!("weir-lab: {error:#}");
+        }
+    }
+}
+
+/// Takes down what stands when making a lab fails half way.
+struct Guard(Option<PathBuf>);
+
+impl Guard {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(cgroup) = &self.0 {
+            let _ = registry::take_down(cgroup);
+        }
+    }
+}
+
+fn net_only(place: &Place) -> Place {
+    Place {
+        net: place.net.clone(),
+        ..Place::default()
+    }
+}
+
+/// Connects a node to the fabric, both families.
+fn wire(fabric: &Holder, node: &Node, mtu: u32) -> Result<()> {
+    let inside = net_only(&node.place());
+    let Some(target) = &inside.net else {
+        bail!("the node has no network namespace")
+    };
+    run_in(&net_only(&fabric.place), || {
+        netlink::add_uplink(&node.name, UPLINK, spawn::raw(target), BRIDGE, mtu)
+    })?;
+    run_in(&inside, || {
+        netlink::sysctl("net/ipv6/conf/all/accept_ra", "0")?;
+        netlink::raise(UPLINK)?;
+        for (address, gateway) in node.addresses.iter().zip(GATEWAY) {
+            let gateway: IpNetwork = gateway.parse()?;
+            netlink::add_address(UPLINK, IpNetwork::new(*address, gateway.prefix())?)?;
+            let all = if address.is_ipv4() {
+                "0.0.0.0/0"
+            } else {
+                "::/0"
+            };
+            netlink::add_route(all.parse()?, gateway.ip())?;
+        }
+        anyhow::Ok(())
+    })?;
+    // The way back from outside the cluster to its pods.
+    run_in(&net_only(&fabric.place), || {
+        for (cidr, via) in node.pod_cidrs.iter().zip(node.addresses) {
+            netlink::add_route(*cidr, via)?;
+        }
+        Ok(())
+    })
+}
+
+fn addresses_in(result: &Value) -> Result<Vec<IpAddr>> {
+    let ips = result["ips"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let addresses: Vec<IpAddr> = ips
+        .iter()
+        .map(|ip| {
+            let text = ip["address"].as_str().unwrap_or_default();
+            let network: IpNetwork = text
+                .parse()
+                .with_context(|| format!("the address {text:?} in the result"))?;
+            Ok(network.ip())
+        })
+        .collect::<Result<_>>()?;
+    ensure!(!addresses.is_empty(), "the result has no address: {result}");
+    Ok(addresses)
+}
+
+fn running_status(addresses: &[IpAddr], node: &Node) -> Value {
+    let ips: Vec<Value> = addresses
+        .iter()
+        .map(|address| json!({"ip": address.to_string()}))
+        .collect();
+    json!({
+        "phase": "Running",
+        "hostIP": node.addresses[0].to_string(),
+        "podIP": addresses[0].to_string(),
+        "podIPs": ips,
+        "conditions": [{"type": "Ready", "status": "True"}],
+    })
+}

@@ -1,0 +1,171 @@
+//! A packet socket that records the first packet of every new flow that arrives in the pod. It
+//! sees packets before the pod's own stack judges them, so it also proves what a lost answer or a
+//! closed port would hide.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::unix::AsyncFd;
+
+use crate::wire::{Proto, Seen};
+
+/// What arrived so far; clones share it.
+#[derive(Clone, Default)]
+pub struct Record(Arc<Mutex<BTreeSet<Seen>>>);
+
+impl Record {
+    /// Everything seen, sorted.
+    pub fn list(&self) -> Vec<Seen> {
+        self.0
+            .lock()
+            .map(|seen| seen.iter().copied().collect())
+            .unwrap_or_default()
+    }
+
+    fn add(&self, seen: Seen) {
+        if let Ok(mut set) = self.0.lock() {
+            set.insert(seen);
+        }
+    }
+}
+
+/// Opens the packet socket and records in the background.
+pub fn start(record: Record) -> io::Result<()> {
+    let kind = libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    let every = i32::from((libc::ETH_P_ALL as u16).to_be());
+    // SAFETY: a system call without pointers; the number it returns is ours alone.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, kind, every) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `fd` was just returned by socket() and is owned by nobody else.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: an OwnedFd names the same open socket until it is dropped.
+    let socket = unsafe { AsyncFd::register(socket) }?;
+    tokio::spawn(async move {
+        let mut buffer = [0; 256];
+        while let Ok(mut ready) = socket.readable().await {
+            if let Ok(Ok(Some(length))) = ready.try_io(|fd| receive(fd.get_ref(), &mut buffer))
+                && let Some(seen) = parse(&buffer[..length])
+            {
+                record.add(seen);
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Length of the next packet that came in; none for one that this pod sent.
+fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    // SAFETY: all-zero bytes are a valid sockaddr_ll.
+    let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    let mut size = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the pointers are to live objects of the sizes given.
+    let length = unsafe {
+        libc::recvfrom(
+            socket.as_raw_fd(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            0,
+            (&raw mut from).cast(),
+            &raw mut size,
+        )
+    };
+    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    Ok((from.sll_pkttype != libc::PACKET_OUTGOING).then_some(length))
+}
+
+/// The first packet of a flow: a TCP SYN, an SCTP INIT, any UDP datagram.
+fn parse(packet: &[u8]) -> Option<Seen> {
+    let (protocol, source, payload) = match packet.first()? >> 4 {
+        4 => {
+            let header = usize::from(packet[0] & 0xf) * 4;
+            let fragment = u16::from_be_bytes([*packet.get(6)?, *packet.get(7)?]) & 0x1fff;
+            if fragment != 0 {
+                return None;
+            }
+            let source: [u8; 4] = packet.get(12..16)?.try_into().ok()?;
+            (
+                *packet.get(9)?,
+                IpAddr::from(Ipv4Addr::from(source)),
+                packet.get(header..)?,
+            )
+        }
+        6 => {
+            let source: [u8; 16] = packet.get(8..24)?.try_into().ok()?;
+            (
+                *packet.get(6)?,
+                IpAddr::from(Ipv6Addr::from(source)),
+                packet.get(40..)?,
+            )
+        }
+        _ => return None,
+    };
+    let port = |at: usize| {
+        Some(u16::from_be_bytes([
+            *payload.get(at)?,
+            *payload.get(at + 1)?,
+        ]))
+    };
+    let proto = match protocol {
+        // SYN without ACK.
+        6 if payload.get(13)? & 0x12 == 0x02 => Proto::Tcp,
+        17 => Proto::Udp,
+        // The first chunk is INIT.
+        132 if *payload.get(12)? == 1 => Proto::Sctp,
+        _ => return None,
+    };
+    Some(Seen {
+        proto,
+        from: SocketAddr::new(source, port(0)?),
+        port: port(2)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp4(flags: u8) -> Vec<u8> {
+        let mut packet = vec![0; 40];
+        packet[0] = 0x45;
+        packet[9] = 6;
+        packet[12..16].copy_from_slice(&[10, 0, 0, 7]);
+        packet[20..24].copy_from_slice(&[0x9c, 0x40, 0, 80]);
+        packet[33] = flags;
+        packet
+    }
+
+    #[test]
+    fn a_syn_is_recorded_with_its_source_and_port() {
+        let seen = parse(&tcp4(0x02)).unwrap();
+        assert_eq!(seen.from, "10.0.0.7:40000".parse().unwrap());
+        assert_eq!((seen.proto, seen.port), (Proto::Tcp, 80));
+    }
+
+    #[test]
+    fn answers_and_later_packets_are_not_recorded() {
+        for flags in [0x12, 0x10, 0x18, 0x04, 0x11] {
+            assert_eq!(parse(&tcp4(flags)), None, "{flags:#x}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_datagram_is_recorded_and_short_packets_are_passed_over() {
+        let mut packet = vec![0; 48];
+        packet[0] = 0x60;
+        packet[6] = 17;
+        packet[8..24].copy_from_slice(&"fd00::7".parse::<Ipv6Addr>().unwrap().octets());
+        packet[40..44].copy_from_slice(&[0x9c, 0x40, 0, 53]);
+        assert_eq!(
+            parse(&packet).unwrap().from,
+            "[fd00::7]:40000".parse().unwrap()
+        );
+        for length in 0..44 {
+            assert_eq!(parse(&packet[..length]), None, "{length}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The process in each pod: it listens and names itself to whoever comes, records what arrives,
+//! and is the pod's prober as well. It ends when the lab closes its end of standard input.
+
+mod capture;
+mod listen;
+mod probe;
+mod socket;
+mod stream;
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, watch};
+
+use crate::wire::{Answer, Command, Request, Response};
+
+/// State shared by the tasks of one server.
+struct Shared {
+    /// `namespace/pod`.
+    name: String,
+    /// What the packet socket saw.
+    seen: capture::Record,
+    /// Stop signals of running exchanges.
+    exchanges: Mutex<HashMap<u64, watch::Sender<bool>>>,
+}
+
+/// Runs the server of the pod `name` until the other end of standard input is closed. Call it in
+/// the pod's network namespace.
+///
+/// # Errors
+/// When standard input is no socket, or the packet socket cannot be opened.
+pub fn run(name: &str) -> Result<()> {
+    crate::netlink::raise_loopback().context("bringing up the pod's loopback interface")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(name.to_owned()))
+}
+
+async fn serve(name: String) -> Result<()> {
+    let control: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned()?;
+    let control = std::os::unix::net::UnixStream::from(control);
+    control.set_nonblocking(true)?;
+    let control = UnixStream::from_std(control).context("standard input is not a socket")?;
+    let (reader, mut writer) = control.into_split();
+
+    let shared = Arc::new(Shared {
+        name,
+        seen: capture::Record::default(),
+        exchanges: Mutex::new(HashMap::new()),
+    });
+    capture::start(shared.seen.clone()).context("opening a packet socket")?;
+
+    let (answers, mut queue) = mpsc::unbounded_channel::<Response>();
+    tokio::spawn(async move {
+        while let Some(response) = queue.recv().await {
+            let Ok(mut line) = serde_json::to_vec(&response) else {
+                continue;
+            };
+            line.push(b'\n');
+            if writer.write_all(&line).await.is_err() {
+                break;
+            }
+        }
+    });
+
+    let mut lines = BufReader::new(reader).lines();
+    while let Some(line) = lines.next_line().await? {
+        let request: Request = serde_json::from_str(&line).context("reading a request")?;
+        let (shared, answers) = (Arc::clone(&shared), answers.clone());
+        tokio::spawn(async move {
+            let answer = handle(&shared, request.id, request.command).await;
+            let _ = answers.send(Response {
+                id: request.id,
+                answer,
+            });
+        });
+    }
+    Ok(())
+}
+
+async fn handle(shared: &Arc<Shared>, id: u64, command: Command) -> Answer {
+    match command {
+        Command::Listen(ports) => match listen::listen(shared, &ports) {
+            Ok(unsupported) => Answer::Listening(unsupported),
+            Err(error) => Answer::Error(format!("{error:#}")),
+        },
+        Command::Probe(probe) => Answer::Probe(probe::run(probe).await),
+        Command::Seen => Answer::Seen(shared.seen.list()),
+        Command::Exchange(exchange) => {
+            let (stop, stopped) = watch::channel(false);
+            if let Ok(mut running) = shared.exchanges.lock() {
+                running.insert(id, stop);
+            }
+            Answer::Exchange(stream::run(exchange, stopped).await)
+        }
+        Command::Stop(exchange) => {
+            let stop = shared
+                .exchanges
+                .lock()
+                .ok()
+                .and_then(|mut map| map.remove(&exchange));
+            match stop {
+                Some(stop) => {
+                    let _ = stop.send(true);
+                    Answer::Stopped
+                }
+                None => Answer::Error(format!("no exchange {exchange} is running")),
+            }
+        }
+    }
+}
