@@ -1,0 +1,442 @@
+//! The judgement itself.
+
+use crate::cluster::{Candidate, Cluster, Evaluator, PodInfo};
+use crate::decision::{
+    Answer, Decision, Match, PolicyStep, Reason, Report, RuleRef, RuleStep, Verdict,
+};
+use crate::party::{Family, Party, PartyKind, Protocol, Query, QueryError};
+use crate::policy::{Peer, Policy, Rule, RuleBody};
+use crate::ports::{PortMatch, Ports};
+
+/// Answers one question. For many about the same objects build an [`Evaluator`].
+///
+/// # Errors
+/// See [`QueryError`].
+pub fn evaluate(cluster: &Cluster, query: &Query) -> Result<Answer, QueryError> {
+    Evaluator::new(cluster).evaluate(query)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Ingress,
+    Egress,
+}
+
+/// A flow with its ends resolved.
+struct Flow {
+    from: Party,
+    to: Party,
+    family: Option<Family>,
+    protocol: Protocol,
+    /// 0 for protocols without ports.
+    port: u16,
+}
+
+/// Whether something matches, and what or why not.
+struct Check {
+    outcome: Match,
+    why: String,
+}
+
+impl Check {
+    fn new(yes: bool, why: impl Into<String>) -> Self {
+        let outcome = if yes { Match::Yes } else { Match::No };
+        Self {
+            outcome,
+            why: why.into(),
+        }
+    }
+}
+
+impl Evaluator<'_> {
+    /// Answers one question.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub fn evaluate(&self, query: &Query) -> Result<Answer, QueryError> {
+        if query.reply {
+            return self.evaluate_reply(query);
+        }
+        let flow = self.flow(query)?;
+        let egress = self.judge(&flow, Direction::Egress)?;
+        let ingress = self.judge(&flow, Direction::Ingress)?;
+        Ok(answer(flow, egress, ingress))
+    }
+
+    /// A reply passes an end that lets the connection pass. It is dropped where the connection is
+    /// forbidden: a connection that policy cuts is cut both ways.
+    fn evaluate_reply(&self, query: &Query) -> Result<Answer, QueryError> {
+        let connection = self.evaluate(&Query {
+            from: query.to.clone(),
+            to: query.from.clone(),
+            reply: false,
+            ..query.clone()
+        })?;
+        let turn = |mut report: Report| {
+            let exempt = matches!(report.decision.reason, Reason::NotSubject | Reason::Itself);
+            if report.decision.verdict.allowed() && !exempt {
+                report.decision = Decision::allow(Reason::Reply);
+            }
+            report
+        };
+        Ok(Answer {
+            verdict: connection.verdict,
+            egress: turn(connection.ingress),
+            ingress: turn(connection.egress),
+            from: connection.to,
+            to: connection.from,
+            family: connection.family,
+        })
+    }
+
+    fn flow(&self, query: &Query) -> Result<Flow, QueryError> {
+        let port = match (query.protocol.has_ports(), query.port) {
+            (true, Some(port)) if port > 0 => port,
+            (true, Some(_)) => return Err(QueryError::Port("0 is no port".to_owned())),
+            (true, None) => {
+                let text = format!("a {} flow needs a port", query.protocol);
+                return Err(QueryError::Port(text));
+            }
+            (false, Some(_)) => {
+                return Err(QueryError::Port(format!("{} has no ports", query.protocol)));
+            }
+            (false, None) => 0,
+        };
+        let from = self.resolve(&query.from)?;
+        let to = self.resolve(&query.to)?;
+        let family = settle_family(query, &from, &to)?;
+        Ok(Flow {
+            from: from.party(family),
+            to: to.party(family),
+            family,
+            protocol: query.protocol,
+            port,
+        })
+    }
+
+    /// One end of the flow.
+    fn judge(&self, flow: &Flow, direction: Direction) -> Result<Report, QueryError> {
+        let subject = match direction {
+            Direction::Egress => &flow.from,
+            Direction::Ingress => &flow.to,
+        };
+        let Some(pod) = self.pod_of(subject) else {
+            return Ok(Report::allow(Reason::NotSubject));
+        };
+        if flow.from.kind == flow.to.kind {
+            return Ok(Report::allow(Reason::Itself));
+        }
+        let source_is_host = matches!(flow.from.kind, PartyKind::Node | PartyKind::HostPod { .. });
+        if direction == Direction::Ingress && source_is_host {
+            if pod.node.is_some() && pod.node == flow.from.node {
+                return Ok(Report::allow(Reason::OwnNode));
+            }
+            let report = self.judge_by_policies(flow, direction, pod)?;
+            let unknown = pod.node.is_none() || flow.from.node.is_none();
+            if unknown && !report.decision.verdict.allowed() {
+                return Err(QueryError::NeedsNode {
+                    namespace: pod.namespace.clone(),
+                    name: pod.name.clone(),
+                    source_node: flow.from.to_string(),
+                });
+            }
+            return Ok(report);
+        }
+        self.judge_by_policies(flow, direction, pod)
+    }
+
+    fn judge_by_policies(
+        &self,
+        flow: &Flow,
+        direction: Direction,
+        pod: &PodInfo,
+    ) -> Result<Report, QueryError> {
+        let in_namespace = self.policies.get(&pod.namespace);
+        let in_namespace = in_namespace.map(Vec::as_slice).unwrap_or_default();
+        let mut isolating: Vec<(&Policy, &[Rule])> = Vec::new();
+        for policy in in_namespace {
+            let rules = match direction {
+                Direction::Ingress => &policy.ingress,
+                Direction::Egress => &policy.egress,
+            };
+            if let Some(rules) = rules
+                && policy.selector.matches(&pod.labels)
+            {
+                isolating.push((policy, rules));
+            }
+        }
+        let mut report = Report {
+            decision: Decision::allow(Reason::NotSelected),
+            steps: Vec::new(),
+            other_policies: in_namespace.len() - isolating.len(),
+        };
+        if isolating.is_empty() {
+            return Ok(report);
+        }
+
+        let mut hangs_on: Option<RuleRef> = None;
+        for (policy, rules) in &isolating {
+            let mut step = PolicyStep {
+                namespace: policy.namespace.clone(),
+                name: policy.name.clone(),
+                selector: policy.selector.to_string(),
+                rules: Vec::new(),
+            };
+            for rule in *rules {
+                let check = self.check_rule(flow, direction, policy, rule);
+                let outcome = check.outcome;
+                step.rules.push(RuleStep {
+                    path: rule.path.clone(),
+                    outcome,
+                    why: check.why,
+                });
+                let name = RuleRef::network_policy(&policy.namespace, &policy.name, &rule.path);
+                match outcome {
+                    Match::No => {}
+                    Match::Unknown => {
+                        hangs_on.get_or_insert(name);
+                    }
+                    Match::Yes => {
+                        report.decision = Decision::allow(Reason::Rule);
+                        report.decision.rule = Some(name);
+                        report.steps.push(step);
+                        return Ok(report);
+                    }
+                }
+            }
+            report.steps.push(step);
+        }
+        if let Some(rule) = hangs_on {
+            let peer = match direction {
+                Direction::Egress => &flow.to,
+                Direction::Ingress => &flow.from,
+            };
+            return Err(QueryError::NeedsAddress {
+                party: peer.to_string(),
+                rule: rule.to_string(),
+            });
+        }
+        report.decision = Decision {
+            verdict: Verdict::Deny,
+            reason: Reason::Isolated,
+            rule: None,
+            isolated_by: isolating
+                .iter()
+                .map(|(p, _)| RuleRef::network_policy(&p.namespace, &p.name, "spec.podSelector"))
+                .collect(),
+        };
+        Ok(report)
+    }
+
+    /// A rule matches if one of its peers and one of its ports match.
+    fn check_rule(&self, flow: &Flow, direction: Direction, policy: &Policy, rule: &Rule) -> Check {
+        let body = match &rule.body {
+            Ok(body) => body,
+            Err(refusal) => {
+                let why = format!("refused: {}: {}", refusal.path, refusal.reason);
+                return Check::new(false, why);
+            }
+        };
+        let (field, peer) = match direction {
+            Direction::Ingress => ("from", &flow.from),
+            Direction::Egress => ("to", &flow.to),
+        };
+        let peers = self.check_peers(flow, field, peer, policy, body);
+        let ports = self.check_ports(flow, body);
+        match (peers.outcome, ports.outcome) {
+            (Match::No, Match::No) => {
+                Check::new(false, format!("peer: {}; port: {}", peers.why, ports.why))
+            }
+            (Match::No, _) => Check::new(false, format!("peer: {}", peers.why)),
+            (_, Match::No) => Check::new(false, format!("port: {}", ports.why)),
+            (outcome, _) => Check {
+                outcome,
+                why: format!("{}, {}", peers.why, ports.why),
+            },
+        }
+    }
+
+    fn check_peers(
+        &self,
+        flow: &Flow,
+        field: &str,
+        peer: &Party,
+        policy: &Policy,
+        body: &RuleBody,
+    ) -> Check {
+        if body.peers.is_empty() {
+            return Check::new(true, "any peer");
+        }
+        let mut unknown = None;
+        let mut misses = Vec::new();
+        for (i, wanted) in body.peers.iter().enumerate() {
+            let mut check = match wanted {
+                Peer::Pods { namespaces, pods } => {
+                    self.check_pods(peer, policy, namespaces.as_ref(), pods.as_ref())
+                }
+                Peer::Block { .. } => check_block(flow.family, peer, wanted),
+            };
+            check.why = format!("{field}[{i}] {}", check.why);
+            match check.outcome {
+                Match::Yes => return check,
+                Match::Unknown => unknown = unknown.or(Some(check)),
+                Match::No => misses.push(check.why),
+            }
+        }
+        unknown.unwrap_or_else(|| Check::new(false, misses.join("; ")))
+    }
+
+    fn check_pods(
+        &self,
+        peer: &Party,
+        policy: &Policy,
+        namespaces: Option<&crate::selector::Selector>,
+        pods: Option<&crate::selector::Selector>,
+    ) -> Check {
+        let Some(pod) = self.pod_of(peer) else {
+            return Check::new(false, format!("selects pods, the peer is {peer}"));
+        };
+        match namespaces {
+            None if pod.namespace != policy.namespace => {
+                let why = format!("selects in namespace {} only", policy.namespace);
+                return Check::new(false, why);
+            }
+            None => {}
+            Some(selector) => {
+                let empty = crate::selector::Labels::new();
+                let labels = self.namespace_labels(&pod.namespace).unwrap_or(&empty);
+                if let Err(miss) = selector.check(labels) {
+                    let why = format!("namespace {} is not {miss}", pod.namespace);
+                    return Check::new(false, why);
+                }
+            }
+        }
+        if let Some(selector) = pods
+            && let Err(miss) = selector.check(&pod.labels)
+        {
+            return Check::new(false, format!("pod is not {miss}"));
+        }
+        let mut parts = Vec::new();
+        parts.extend(namespaces.map(|s| format!("namespaceSelector {s}")));
+        parts.extend(pods.map(|s| format!("podSelector {s}")));
+        Check::new(true, parts.join(" "))
+    }
+
+    /// Ports are those of the destination, in both directions.
+    fn check_ports(&self, flow: &Flow, body: &RuleBody) -> Check {
+        if body.ports.is_empty() {
+            return Check::new(true, "any port");
+        }
+        let asked = if flow.protocol.has_ports() {
+            format!("{}/{}", flow.port, flow.protocol)
+        } else {
+            flow.protocol.to_string()
+        };
+        for port in &body.ports {
+            if self.port_matches(flow, port) {
+                return Check::new(true, format!("port {port}"));
+            }
+        }
+        let listed: Vec<String> = body
+            .ports
+            .iter()
+            .map(|p| self.explain_port(flow, p))
+            .collect();
+        Check::new(false, format!("{asked} is not in {}", listed.join(", ")))
+    }
+
+    fn port_matches(&self, flow: &Flow, wanted: &PortMatch) -> bool {
+        flow.protocol == wanted.protocol
+            && match &wanted.ports {
+                Ports::All => true,
+                Ports::Range(first, last) => (*first..=*last).contains(&flow.port),
+                Ports::Named(name) => self.lookup(flow, name, wanted.protocol) == Some(flow.port),
+            }
+    }
+
+    /// What a named port is on the destination.
+    fn lookup(&self, flow: &Flow, name: &str, protocol: Protocol) -> Option<u16> {
+        self.pod_of(&flow.to)?.named_port(name, protocol)
+    }
+
+    fn explain_port(&self, flow: &Flow, wanted: &PortMatch) -> String {
+        let Ports::Named(name) = &wanted.ports else {
+            return wanted.to_string();
+        };
+        match self.lookup(flow, name, wanted.protocol) {
+            Some(number) => format!("{wanted} ({number} on {})", flow.to),
+            None => format!("{wanted} (not on {})", flow.to),
+        }
+    }
+}
+
+fn answer(flow: Flow, egress: Report, ingress: Report) -> Answer {
+    let both = egress.decision.verdict.allowed() && ingress.decision.verdict.allowed();
+    Answer {
+        verdict: if both { Verdict::Allow } else { Verdict::Deny },
+        egress,
+        ingress,
+        from: flow.from,
+        to: flow.to,
+        family: flow.family,
+    }
+}
+
+/// The family asked for, else the first that both ends have; an end without any address takes the
+/// other's.
+fn settle_family(
+    query: &Query,
+    from: &Candidate,
+    to: &Candidate,
+) -> Result<Option<Family>, QueryError> {
+    let families = [Family::V4, Family::V6];
+    if let Some(family) = query.family {
+        for (end, name) in [(from, &query.from), (to, &query.to)] {
+            let fixed = matches!(name, crate::party::End::Address(_));
+            if fixed && end.address(family).is_none() {
+                return Err(QueryError::Family(format!("{name} is no {family} address")));
+            }
+        }
+        return Ok(Some(family));
+    }
+    let has = |end: &Candidate, f: &Family| end.addresses.is_empty() || end.address(*f).is_some();
+    let nothing_known = from.addresses.is_empty() && to.addresses.is_empty();
+    let common = families.into_iter().find(|f| has(from, f) && has(to, f));
+    match common {
+        Some(_) if nothing_known => Ok(None),
+        Some(family) => Ok(Some(family)),
+        None => Err(QueryError::Family(format!(
+            "{} and {} have no IP family in common",
+            query.from, query.to
+        ))),
+    }
+}
+
+fn check_block(family: Option<Family>, peer: &Party, wanted: &Peer) -> Check {
+    let Peer::Block { cidr, except } = wanted else {
+        return Check::new(false, "is no ipBlock");
+    };
+    let Some(addr) = peer.address else {
+        let of_family = family.map(|f| (f == Family::V4) == cidr.is_v4());
+        return match of_family {
+            Some(false) => Check::new(false, format!("ipBlock {cidr} is of the other family")),
+            Some(true) if cidr.is_everything() && except.is_empty() => {
+                Check::new(true, format!("ipBlock {cidr}"))
+            }
+            Some(true) | None => Check {
+                outcome: Match::Unknown,
+                why: format!("ipBlock {cidr}: {peer} has no address"),
+            },
+        };
+    };
+    if !cidr.contains(addr) {
+        return Check::new(false, format!("ipBlock {cidr} does not hold {addr}"));
+    }
+    match except.iter().find(|part| part.contains(addr)) {
+        Some(part) => Check::new(
+            false,
+            format!("ipBlock {cidr} excepts {part}, {addr} is in it"),
+        ),
+        None => Check::new(true, format!("ipBlock {cidr}")),
+    }
+}
