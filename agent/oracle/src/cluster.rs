@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::party::{End, Family, Party, PartyKind, Protocol, QueryError};
+use crate::pod::PodInfo;
 use crate::policy::Policy;
-use crate::ports::{self, NamedPort};
 use crate::refusal::Message;
 use crate::selector::Labels;
 
@@ -30,22 +30,6 @@ pub struct Cluster {
     pub services: Vec<Service>,
     /// EndpointSlices; a Service that has none follows its selector.
     pub endpoint_slices: Vec<EndpointSlice>,
-}
-
-/// A pod that has not ended.
-#[derive(Clone, Debug)]
-pub(crate) struct PodInfo {
-    pub namespace: String,
-    pub name: String,
-    pub labels: Labels,
-    pub node: Option<String>,
-    pub host_network: bool,
-    /// Those it owns; at most one per family counts, the first.
-    pub addresses: Vec<IpAddr>,
-    pub ports: Vec<NamedPort>,
-    created: Option<Time>,
-    /// The first address that a newer pod took, and that pod.
-    lost: Option<(IpAddr, String)>,
 }
 
 /// (namespace, name).
@@ -232,46 +216,6 @@ fn policies(cluster: &Cluster) -> HashMap<String, Vec<Policy>> {
             .push(Policy::parse(policy));
     }
     by_namespace
-}
-
-impl PodInfo {
-    fn read(pod: &Pod) -> Self {
-        let (namespace, name) = key(&pod.metadata);
-        let spec = pod.spec.as_ref();
-        let status = pod.status.as_ref();
-        let listed = status
-            .and_then(|s| s.pod_ips.as_ref())
-            .into_iter()
-            .flatten();
-        let listed = listed.map(|ip| ip.ip.as_str());
-        let single = status.and_then(|s| s.pod_ip.as_deref());
-        let mut addresses: Vec<IpAddr> = Vec::new();
-        for text in listed.chain(single) {
-            match text.parse() {
-                Ok(addr) if !addresses.contains(&addr) => addresses.push(addr),
-                _ => {}
-            }
-        }
-        Self {
-            namespace,
-            name,
-            labels: pod.metadata.labels.clone().unwrap_or_default(),
-            node: spec
-                .and_then(|s| s.node_name.clone())
-                .filter(|n| !n.is_empty()),
-            host_network: spec.and_then(|s| s.host_network).unwrap_or(false),
-            addresses,
-            ports: ports::named_ports(pod),
-            created: pod.metadata.creation_timestamp.clone(),
-            lost: None,
-        }
-    }
-
-    pub fn named_port(&self, name: &str, protocol: Protocol) -> Option<u16> {
-        let mut ports = self.ports.iter();
-        let port = ports.find(|p| p.name == name && p.protocol == protocol)?;
-        Some(port.number)
-    }
 }
 
 /// An end with all its addresses, before the family is settled.

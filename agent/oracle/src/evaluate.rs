@@ -1,12 +1,13 @@
 //! The judgement itself.
 
-use crate::cluster::{Candidate, Cluster, Evaluator, PodInfo};
+use crate::cluster::{Candidate, Cluster, Evaluator};
 use crate::decision::{
     Answer, Decision, Match, PolicyStep, Reason, Report, RuleRef, RuleStep, Verdict,
 };
-use crate::party::{Family, Party, PartyKind, Protocol, Query, QueryError};
-use crate::policy::{Peer, Policy, Rule, RuleBody};
-use crate::ports::{PortMatch, Ports};
+use crate::matching::{Direction, Flow};
+use crate::party::{End, Family, PartyKind, Query, QueryError};
+use crate::pod::PodInfo;
+use crate::policy::{Policy, Rule};
 
 /// Answers one question. For many about the same objects build an [`Evaluator`].
 ///
@@ -14,38 +15,6 @@ use crate::ports::{PortMatch, Ports};
 /// See [`QueryError`].
 pub fn evaluate(cluster: &Cluster, query: &Query) -> Result<Answer, QueryError> {
     Evaluator::new(cluster).evaluate(query)
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
-    Ingress,
-    Egress,
-}
-
-/// A flow with its ends resolved.
-struct Flow {
-    from: Party,
-    to: Party,
-    family: Option<Family>,
-    protocol: Protocol,
-    /// 0 for protocols without ports.
-    port: u16,
-}
-
-/// Whether something matches, and what or why not.
-struct Check {
-    outcome: Match,
-    why: String,
-}
-
-impl Check {
-    fn new(yes: bool, why: impl Into<String>) -> Self {
-        let outcome = if yes { Match::Yes } else { Match::No };
-        Self {
-            outcome,
-            why: why.into(),
-        }
-    }
 }
 
 impl Evaluator<'_> {
@@ -227,147 +196,6 @@ impl Evaluator<'_> {
         };
         Ok(report)
     }
-
-    /// A rule matches if one of its peers and one of its ports match.
-    fn check_rule(&self, flow: &Flow, direction: Direction, policy: &Policy, rule: &Rule) -> Check {
-        let body = match &rule.body {
-            Ok(body) => body,
-            Err(refusal) => {
-                let why = format!("refused: {}: {}", refusal.path, refusal.reason);
-                return Check::new(false, why);
-            }
-        };
-        let (field, peer) = match direction {
-            Direction::Ingress => ("from", &flow.from),
-            Direction::Egress => ("to", &flow.to),
-        };
-        let peers = self.check_peers(flow, field, peer, policy, body);
-        let ports = self.check_ports(flow, body);
-        match (peers.outcome, ports.outcome) {
-            (Match::No, Match::No) => {
-                Check::new(false, format!("peer: {}; port: {}", peers.why, ports.why))
-            }
-            (Match::No, _) => Check::new(false, format!("peer: {}", peers.why)),
-            (_, Match::No) => Check::new(false, format!("port: {}", ports.why)),
-            (outcome, _) => Check {
-                outcome,
-                why: format!("{}, {}", peers.why, ports.why),
-            },
-        }
-    }
-
-    fn check_peers(
-        &self,
-        flow: &Flow,
-        field: &str,
-        peer: &Party,
-        policy: &Policy,
-        body: &RuleBody,
-    ) -> Check {
-        if body.peers.is_empty() {
-            return Check::new(true, "any peer");
-        }
-        let mut unknown = None;
-        let mut misses = Vec::new();
-        for (i, wanted) in body.peers.iter().enumerate() {
-            let mut check = match wanted {
-                Peer::Pods { namespaces, pods } => {
-                    self.check_pods(peer, policy, namespaces.as_ref(), pods.as_ref())
-                }
-                Peer::Block { .. } => check_block(flow.family, peer, wanted),
-            };
-            check.why = format!("{field}[{i}] {}", check.why);
-            match check.outcome {
-                Match::Yes => return check,
-                Match::Unknown => unknown = unknown.or(Some(check)),
-                Match::No => misses.push(check.why),
-            }
-        }
-        unknown.unwrap_or_else(|| Check::new(false, misses.join("; ")))
-    }
-
-    fn check_pods(
-        &self,
-        peer: &Party,
-        policy: &Policy,
-        namespaces: Option<&crate::selector::Selector>,
-        pods: Option<&crate::selector::Selector>,
-    ) -> Check {
-        let Some(pod) = self.pod_of(peer) else {
-            return Check::new(false, format!("selects pods, the peer is {peer}"));
-        };
-        match namespaces {
-            None if pod.namespace != policy.namespace => {
-                let why = format!("selects in namespace {} only", policy.namespace);
-                return Check::new(false, why);
-            }
-            None => {}
-            Some(selector) => {
-                let empty = crate::selector::Labels::new();
-                let labels = self.namespace_labels(&pod.namespace).unwrap_or(&empty);
-                if let Err(miss) = selector.check(labels) {
-                    let why = format!("namespace {} is not {miss}", pod.namespace);
-                    return Check::new(false, why);
-                }
-            }
-        }
-        if let Some(selector) = pods
-            && let Err(miss) = selector.check(&pod.labels)
-        {
-            return Check::new(false, format!("pod is not {miss}"));
-        }
-        let mut parts = Vec::new();
-        parts.extend(namespaces.map(|s| format!("namespaceSelector {s}")));
-        parts.extend(pods.map(|s| format!("podSelector {s}")));
-        Check::new(true, parts.join(" "))
-    }
-
-    /// Ports are those of the destination, in both directions.
-    fn check_ports(&self, flow: &Flow, body: &RuleBody) -> Check {
-        if body.ports.is_empty() {
-            return Check::new(true, "any port");
-        }
-        let asked = if flow.protocol.has_ports() {
-            format!("{}/{}", flow.port, flow.protocol)
-        } else {
-            flow.protocol.to_string()
-        };
-        for port in &body.ports {
-            if self.port_matches(flow, port) {
-                return Check::new(true, format!("port {port}"));
-            }
-        }
-        let listed: Vec<String> = body
-            .ports
-            .iter()
-            .map(|p| self.explain_port(flow, p))
-            .collect();
-        Check::new(false, format!("{asked} is not in {}", listed.join(", ")))
-    }
-
-    fn port_matches(&self, flow: &Flow, wanted: &PortMatch) -> bool {
-        flow.protocol == wanted.protocol
-            && match &wanted.ports {
-                Ports::All => true,
-                Ports::Range(first, last) => (*first..=*last).contains(&flow.port),
-                Ports::Named(name) => self.lookup(flow, name, wanted.protocol) == Some(flow.port),
-            }
-    }
-
-    /// What a named port is on the destination.
-    fn lookup(&self, flow: &Flow, name: &str, protocol: Protocol) -> Option<u16> {
-        self.pod_of(&flow.to)?.named_port(name, protocol)
-    }
-
-    fn explain_port(&self, flow: &Flow, wanted: &PortMatch) -> String {
-        let Ports::Named(name) = &wanted.ports else {
-            return wanted.to_string();
-        };
-        match self.lookup(flow, name, wanted.protocol) {
-            Some(number) => format!("{wanted} ({number} on {})", flow.to),
-            None => format!("{wanted} (not on {})", flow.to),
-        }
-    }
 }
 
 fn answer(flow: Flow, egress: Report, ingress: Report) -> Answer {
@@ -392,7 +220,7 @@ fn settle_family(
     let families = [Family::V4, Family::V6];
     if let Some(family) = query.family {
         for (end, name) in [(from, &query.from), (to, &query.to)] {
-            let fixed = matches!(name, crate::party::End::Address(_));
+            let fixed = matches!(name, End::Address(_));
             if fixed && end.address(family).is_none() {
                 return Err(QueryError::Family(format!("{name} is no {family} address")));
             }
@@ -409,34 +237,5 @@ fn settle_family(
             "{} and {} have no IP family in common",
             query.from, query.to
         ))),
-    }
-}
-
-fn check_block(family: Option<Family>, peer: &Party, wanted: &Peer) -> Check {
-    let Peer::Block { cidr, except } = wanted else {
-        return Check::new(false, "is no ipBlock");
-    };
-    let Some(addr) = peer.address else {
-        let of_family = family.map(|f| (f == Family::V4) == cidr.is_v4());
-        return match of_family {
-            Some(false) => Check::new(false, format!("ipBlock {cidr} is of the other family")),
-            Some(true) if cidr.is_everything() && except.is_empty() => {
-                Check::new(true, format!("ipBlock {cidr}"))
-            }
-            Some(true) | None => Check {
-                outcome: Match::Unknown,
-                why: format!("ipBlock {cidr}: {peer} has no address"),
-            },
-        };
-    };
-    if !cidr.contains(addr) {
-        return Check::new(false, format!("ipBlock {cidr} does not hold {addr}"));
-    }
-    match except.iter().find(|part| part.contains(addr)) {
-        Some(part) => Check::new(
-            false,
-            format!("ipBlock {cidr} excepts {part}, {addr} is in it"),
-        ),
-        None => Check::new(true, format!("ipBlock {cidr}")),
     }
 }
