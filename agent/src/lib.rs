@@ -1,1 +1,19 @@
-//! TODO
+//! Weir's agent: a pipeline that the folders show.
+//!
+//! ```text
+//! source/ → state/ → compile/ (pure) → dataplane/ (the kernel's maps, programs, links)
+//!                        ▲                 ▲
+//! cni/ (unix socket) → engine/ (the one loop that applies)     node/ (links, addresses, routes)
+//! ```
+//!
+//! Every event goes to the engine, which takes in what has piled up, compiles once, and performs
+//! the writes in a safe order. Nothing is removed before the source has synced.
+
+pub mod compile;
+pub mod config;
+pub mod dataplane;
+mod fd;
+pub mod log;
+pub mod node;
+pub mod source;
+pub mod state;

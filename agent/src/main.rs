@@ -1,1 +1,7 @@
-fn main() {}
+//! `weir-agent`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,4 @@
+//! Pure: from objects and facts to what the kernel must hold.
+
+pub mod endpoint;
+pub mod route;

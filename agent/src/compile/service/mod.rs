@@ -1,0 +1,34 @@
+//! Services and EndpointSlices → what `SERVICES`, `SLOTS` and `BACKENDS` should hold, and the writes
+//! that get them there. Pure: no I/O, no clock.
+//!
+//! ```text
+//! Service, EndpointSlice → parse → index → compile (one Service) → desired ─┐
+//!                               the kernel's maps, read back → actual ──────┴→ plan → writes
+//! ```
+//!
+//! A frontend names a set of backends; a set is immutable, and its number stands for its content.
+//! A change builds the new set beside the old one and then moves the frontend in one write, so that
+//! at every instant a frontend has its old or its new backends.
+//!
+//! A backend's number stands for (Service port, address, port, pod), so a pod behind two Services is
+//! two backends and can leave one of them.
+
+mod actual;
+mod collect;
+mod compile;
+mod desired;
+mod hash;
+mod index;
+mod list;
+mod parse;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+pub use actual::{ServiceActual, ServiceWrite};
+pub use collect::{Collector, Garbage};
+pub use desired::{Desired, Target};
+pub use hash::Hash;
+pub use index::ServiceIndex;
+pub use parse::{Problem, ServiceName};
+pub use plan::{Plan, plan};

@@ -1,0 +1,106 @@
+//! Every configuration key, once.
+
+/// A configuration key.
+pub(super) struct Key {
+    /// The flag is `--NAME`, the key in the file `NAME`, the variable `WEIR_NAME` (upper case,
+    /// underscores).
+    pub name: &'static str,
+    /// Shown in `--help`.
+    pub value_name: &'static str,
+    /// Shown in `--help`.
+    pub help: &'static str,
+    /// In force where no layer says otherwise.
+    pub default: Option<&'static str>,
+}
+
+impl Key {
+    /// The environment variable.
+    pub fn env(&self) -> String {
+        format!("WEIR_{}", self.name.replace('-', "_").to_uppercase())
+    }
+}
+
+const fn key(
+    name: &'static str,
+    value_name: &'static str,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> Key {
+    Key {
+        name,
+        value_name,
+        help,
+        default,
+    }
+}
+
+/// All of them, in the order of `--help`.
+pub(super) const KEYS: &[Key] = &[
+    key(
+        "source",
+        "dir:PATH",
+        None,
+        "Where Kubernetes objects come from (required)",
+    ),
+    key(
+        "node-name",
+        "NAME",
+        None,
+        "Name of this node's Node object (required)",
+    ),
+    key(
+        "socket",
+        "PATH",
+        Some(weir_api::DEFAULT_SOCKET),
+        "Unix socket of the API",
+    ),
+    key(
+        "state-dir",
+        "DIR",
+        Some(weir_api::DEFAULT_STATE_DIR),
+        "Where state is kept",
+    ),
+    key(
+        "bpffs",
+        "DIR",
+        Some(weir_api::DEFAULT_BPFFS),
+        "Folder in a BPF file system for pins",
+    ),
+    key(
+        "cgroup",
+        "DIR",
+        None,
+        "cgroup2 directory whose sockets get the Service hooks [default: root of the cgroup2 mount]",
+    ),
+    key(
+        "uplinks",
+        "NAMES",
+        None,
+        "Devices towards other nodes, by comma [default: those with a default route or a node address]",
+    ),
+    key(
+        "mtu",
+        "BYTES",
+        None,
+        "IP MTU of pods [default: the smallest of the uplinks]",
+    ),
+    key(
+        "adopt-timeout",
+        "TIME",
+        Some("10s"),
+        "How long an ADD may wait for its Pod",
+    ),
+    key(
+        "metrics-address",
+        "ADDRESS",
+        Some("127.0.0.1:9965"),
+        "Where /metrics, /healthz and /readyz are served, or none",
+    ),
+    key("log-format", "FORMAT", Some("text"), "text or json"),
+    key(
+        "log-level",
+        "FILTER",
+        Some("info"),
+        "error, warn, info, debug, trace, or a filter",
+    ),
+];

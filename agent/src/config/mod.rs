@@ -1,0 +1,195 @@
+//! The agent's configuration: flag > `WEIR_*` > `--config FILE` > default. One table,
+//! [`keys::KEYS`], makes the flags, the variables and the keys of the file.
+
+mod keys;
+mod layers;
+mod print;
+#[cfg(test)]
+mod tests;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+pub use layers::{ConfigError, Layers, Origin, Value};
+
+/// Where Kubernetes objects come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// `dir:PATH`: a directory of Kubernetes YAML.
+    Dir(PathBuf),
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The agent's configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `source`.
+    pub source: Source,
+    /// `node-name`: the name of this node's Node object.
+    pub node_name: String,
+    /// `socket`: where the API listens.
+    pub socket: PathBuf,
+    /// `state-dir`.
+    pub state_dir: PathBuf,
+    /// `bpffs`: Weir's folder in a BPF file system.
+    pub bpffs: PathBuf,
+    /// `cgroup`: the cgroup2 directory whose sockets get the service hooks; `None`: the root of
+    /// the machine's cgroup2 mount.
+    pub cgroup: Option<PathBuf>,
+    /// `uplinks`: names of devices; empty: those with a default route or the node's address.
+    pub uplinks: Vec<String>,
+    /// `mtu` of pods, bytes; `None`: the smallest of the uplinks.
+    pub mtu: Option<u32>,
+    /// `adopt-timeout`: how long an ADD may wait for its Pod.
+    pub adopt_timeout: Duration,
+    /// `metrics-address`; `None` when switched off with `none`.
+    pub metrics_address: Option<SocketAddr>,
+    /// `log-format`.
+    pub log_format: LogFormat,
+    /// `log-level`: a `tracing` filter such as `info` or `weir_agent=debug`.
+    pub log_level: String,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Run the agent.
+    Run(Box<Config>),
+    /// `--print-config`: print this text and leave.
+    Print(String),
+}
+
+/// Reads the command line, the environment and the file.
+///
+/// # Errors
+/// An unknown key (naming the nearest), a value that does not parse, a missing required key: each
+/// names the key and where its value came from. `--help` and `--version` are returned as
+/// [`ConfigError::Usage`] with exit code 0.
+pub fn from_process() -> Result<Invocation, ConfigError> {
+    let args = std::env::args_os();
+    let env = |name: &str| std::env::var(name).ok();
+    let read = |path: &std::path::Path| std::fs::read_to_string(path);
+    resolve(args, env, read)
+}
+
+/// [`from_process`] on given inputs.
+fn resolve(
+    args: impl Iterator<Item = std::ffi::OsString>,
+    env: impl Fn(&str) -> Option<String>,
+    read: impl Fn(&std::path::Path) -> std::io::Result<String>,
+) -> Result<Invocation, ConfigError> {
+    let (layers, print) = Layers::gather(args, env, read)?;
+    let config = Config::from_layers(&layers);
+    if print {
+        // Shows what there is, also where it does not make a whole configuration.
+        return Ok(Invocation::Print(print::render(
+            &layers,
+            config.as_ref().err(),
+        )));
+    }
+    Ok(Invocation::Run(Box::new(config?)))
+}
+
+impl Config {
+    fn from_layers(layers: &Layers) -> Result<Self, ConfigError> {
+        Ok(Self {
+            source: layers.require("source", parse_source)?,
+            node_name: layers.require("node-name", parse_name)?,
+            socket: layers.require("socket", parse_path)?,
+            state_dir: layers.require("state-dir", parse_path)?,
+            bpffs: layers.require("bpffs", parse_path)?,
+            cgroup: layers.optional("cgroup", parse_path)?,
+            uplinks: layers.optional("uplinks", parse_list)?.unwrap_or_default(),
+            mtu: layers.optional("mtu", parse_mtu)?,
+            adopt_timeout: layers.require("adopt-timeout", parse_duration)?,
+            metrics_address: layers.require("metrics-address", parse_metrics_address)?,
+            log_format: layers.require("log-format", parse_log_format)?,
+            log_level: layers.require("log-level", parse_log_level)?,
+        })
+    }
+}
+
+fn parse_source(text: &str) -> Result<Source, String> {
+    match text.split_once(':') {
+        Some(("dir", path)) if !path.is_empty() => Ok(Source::Dir(path.into())),
+        _ if text == "kube" => Err("this release reads manifests only: use dir:PATH".into()),
+        _ => Err("expected dir:PATH".into()),
+    }
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("expected the name of a Node object".into());
+    }
+    Ok(text.to_owned())
+}
+
+fn parse_path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err("expected a path".into());
+    }
+    Ok(text.into())
+}
+
+fn parse_list(text: &str) -> Result<Vec<String>, String> {
+    Ok(text
+        .split(',')
+        .map(str::trim)
+        .filter(|s| !s.is_empty())
+        .map(str::to_owned)
+        .collect())
+}
+
+fn parse_mtu(text: &str) -> Result<u32, String> {
+    // RFC 8200 §5: no IPv6 link has less than 1280.
+    match text.parse() {
+        Ok(mtu @ 1280..=65535) => Ok(mtu),
+        _ => Err("expected bytes, 1280 to 65535".into()),
+    }
+}
+
+/// `10s`, `500ms`, `2m`, or seconds without a unit.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "expected a duration such as 10s or 500ms")?;
+    match unit {
+        "" | "s" => Ok(Duration::from_secs(number)),
+        "ms" => Ok(Duration::from_millis(number)),
+        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
+        _ => Err(format!("unknown unit {unit:?}: use ms, s or m")),
+    }
+}
+
+fn parse_metrics_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    text.parse()
+        .map(Some)
+        .map_err(|_| "expected ADDRESS:PORT, or none".into())
+}
+
+fn parse_log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("expected text or json".into()),
+    }
+}
+
+fn parse_log_level(text: &str) -> Result<String, String> {
+    crate::log::parse_filter(text)?;
+    Ok(text.to_owned())
+}

@@ -1,0 +1,129 @@
+use std::{ffi::OsString, io, path::Path, time::Duration};
+
+use super::*;
+
+fn run(args: &[&str], env: &[(&str, &str)], file: &str) -> Result<Invocation, ConfigError> {
+    let args = std::iter::once("weir-agent")
+        .chain(args.iter().copied())
+        .map(OsString::from);
+    let env = |name: &str| {
+        env.iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, v)| (*v).to_owned())
+    };
+    resolve(args, env, |path| {
+        if path == Path::new("/etc/weir.yaml") {
+            Ok(file.to_owned())
+        } else {
+            Err(io::ErrorKind::NotFound.into())
+        }
+    })
+}
+
+fn config(args: &[&str], env: &[(&str, &str)], file: &str) -> Config {
+    match run(args, env, file).unwrap() {
+        Invocation::Run(config) => *config,
+        Invocation::Print(text) => panic!("printed {text}"),
+    }
+}
+
+fn failure(args: &[&str], env: &[(&str, &str)], file: &str) -> String {
+    run(args, env, file).unwrap_err().to_string()
+}
+
+const BASE: [&str; 4] = ["--source", "dir:/m", "--node-name", "n1"];
+
+#[test]
+fn flag_wins_over_environment_over_file_over_default() {
+    let file = "mtu: 1400\nadopt-timeout: 3s\nlog-level: debug\nuplinks: [eth0, eth1]\n";
+    let env = [("WEIR_MTU", "1450"), ("WEIR_ADOPT_TIMEOUT", "4s")];
+    let args = [&BASE[..], &["--mtu", "1460", "--config", "/etc/weir.yaml"]].concat();
+    let config = config(&args, &env, file);
+    assert_eq!(config.mtu, Some(1460));
+    assert_eq!(config.adopt_timeout, Duration::from_secs(4));
+    assert_eq!(config.log_level, "debug");
+    assert_eq!(config.uplinks, ["eth0", "eth1"]);
+    assert_eq!(config.socket, Path::new(weir_api::DEFAULT_SOCKET));
+}
+
+#[test]
+fn unknown_key_is_an_error_that_names_the_nearest() {
+    let args = [&BASE[..], &["--config", "/etc/weir.yaml"]].concat();
+    let message = failure(&args, &[], "node_nam: n1\n");
+    assert!(
+        message.contains("\"node_nam\"") && message.contains("\"node-name\""),
+        "{message}"
+    );
+    let message = failure(&["--sorce", "dir:/m"], &[], "");
+    assert!(message.contains("--source"), "{message}");
+}
+
+#[test]
+fn source_is_required_and_the_message_says_how_to_give_it() {
+    let message = failure(&["--node-name", "n1"], &[], "");
+    assert!(
+        message.contains("--source") && message.contains("WEIR_SOURCE"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_source_this_release_lacks_is_refused_by_name() {
+    let message = failure(&["--source", "kube", "--node-name", "n1"], &[], "");
+    assert!(message.contains("dir:PATH"), "{message}");
+}
+
+#[test]
+fn a_bad_value_names_key_and_origin() {
+    let message = failure(&BASE, &[("WEIR_MTU", "70000")], "");
+    assert!(
+        message.contains("mtu") && message.contains("WEIR_MTU"),
+        "{message}"
+    );
+    let args = [&BASE[..], &["--config", "/etc/weir.yaml"]].concat();
+    let message = failure(&args, &[], "log-format: xml\n");
+    assert!(
+        message.contains("log-format") && message.contains("/etc/weir.yaml"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there_or_not_a_mapping_is_named() {
+    let args = [&BASE[..], &["--config", "/nowhere"]].concat();
+    assert!(failure(&args, &[], "").contains("/nowhere"));
+    let args = [&BASE[..], &["--config", "/etc/weir.yaml"]].concat();
+    assert!(failure(&args, &[], "- a\n- b\n").contains("/etc/weir.yaml"));
+    assert!(failure(&args, &[], "mtu: {a: 1}\n").contains("mtu"));
+}
+
+#[test]
+fn print_config_shows_values_and_origins_even_where_one_is_missing() {
+    let args = ["--print-config", "--mtu", "1400"];
+    let Invocation::Print(text) = run(&args, &[("WEIR_NODE_NAME", "n1")], "").unwrap() else {
+        panic!("did not print");
+    };
+    assert!(text.contains("mtu: \"1400\" # flag\n"), "{text}");
+    assert!(
+        text.contains("node-name: \"n1\" # environment WEIR_NODE_NAME\n"),
+        "{text}"
+    );
+    assert!(text.contains("log-format: \"text\" # default\n"), "{text}");
+    assert!(text.contains("# source: not set\n"), "{text}");
+    assert!(text.contains("source is required"), "{text}");
+}
+
+#[test]
+fn an_empty_file_is_an_empty_layer() {
+    let args = [&BASE[..], &["--config", "/etc/weir.yaml"]].concat();
+    assert_eq!(config(&args, &[], "# nothing\n").node_name, "n1");
+}
+
+#[test]
+fn durations_take_units() {
+    assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+    assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+    assert_eq!(parse_duration("7"), Ok(Duration::from_secs(7)));
+    assert!(parse_duration("s").is_err());
+    assert!(parse_duration("5h").is_err());
+}

@@ -1,0 +1,226 @@
+//! Loads the object: maps are those that are pinned, if they are what the programs expect; a
+//! program is pinned anew only if it differs from the one that is pinned, so that a restart of the
+//! same version changes nothing.
+
+use std::{collections::BTreeSet, fs};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{Program, ProgramInfo},
+};
+use aya_obj::EbpfSectionKind;
+use weir_net::bpf;
+
+use super::{
+    Error,
+    error::chain,
+    pins::{self, Pins},
+};
+
+/// Ends the name of a program's pin that is about to take another's place (a bpffs has no dots).
+const NEXT: &str = "-next";
+
+/// What `load` did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Programs in the object.
+    pub programs: usize,
+    /// Those that were pinned, because they are new or differ.
+    pub replaced: usize,
+}
+
+/// Loads the object and pins its maps and programs.
+///
+/// # Errors
+/// The object does not parse; a pinned map is of another shape; the verifier refuses a program.
+pub fn load(object: &[u8], pins: &Pins) -> Result<Loaded, Error> {
+    let maps = map_definitions(object)?;
+    for definition in &maps {
+        definition.compare(pins)?;
+    }
+    for name in pins::names(&pins.progs())? {
+        if name.ends_with(NEXT) {
+            pins::unpin(&pins.prog(&name))?;
+        }
+    }
+    let mut loader = EbpfLoader::new();
+    for definition in &maps {
+        loader.map_pin_path(&definition.name, pins.map(&definition.name));
+    }
+    let mut ebpf = loader.load(object).map_err(|e| Error::Object(chain(&e)))?;
+    let mut loaded = Loaded::default();
+    let mut names = Vec::new();
+    for (name, program) in ebpf.programs_mut() {
+        names.push(name.to_owned());
+        loaded.programs += 1;
+        loaded.replaced += usize::from(load_program(name, program, pins)?);
+    }
+    for name in pins::names(&pins.progs())? {
+        if !names.contains(&name) {
+            pins::unpin(&pins.prog(&name))?;
+        }
+    }
+    Ok(loaded)
+}
+
+/// Loads every program of the object through the verifier and keeps nothing: maps are made for it
+/// and go with it. Returns the programs' names.
+///
+/// # Errors
+/// As [`load`].
+pub fn verify(object: &[u8]) -> Result<Vec<String>, Error> {
+    let mut ebpf: Ebpf = EbpfLoader::new()
+        .load(object)
+        .map_err(|e| Error::Object(chain(&e)))?;
+    let mut names = Vec::new();
+    for (name, program) in ebpf.programs_mut() {
+        verified(name, program)?;
+        names.push(name.to_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// A map as the object declares it.
+struct Definition {
+    name: String,
+    shape: Shape,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Shape {
+    map_type: u32,
+    key: u32,
+    value: u32,
+    entries: u32,
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            map_type,
+            key,
+            value,
+            entries,
+        } = self;
+        write!(
+            f,
+            "type {map_type}, key {key} B, value {value} B, {entries} entries"
+        )
+    }
+}
+
+fn map_definitions(object: &[u8]) -> Result<Vec<Definition>, Error> {
+    let object = aya_obj::Object::parse(object).map_err(|e| Error::Object(chain(&e)))?;
+    let mut maps: Vec<Definition> = object
+        .maps
+        .iter()
+        // A program's own data is no state: it goes with the program.
+        .filter(|(_, map)| {
+            !matches!(
+                map.section_kind(),
+                EbpfSectionKind::Rodata | EbpfSectionKind::Data | EbpfSectionKind::Bss
+            )
+        })
+        .map(|(name, map)| Definition {
+            name: name.clone(),
+            shape: Shape {
+                map_type: map.map_type(),
+                key: map.key_size(),
+                value: map.value_size(),
+                entries: map.max_entries(),
+            },
+        })
+        .collect();
+    maps.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(maps)
+}
+
+impl Definition {
+    /// aya takes whatever is pinned under the name for the map.
+    fn compare(&self, pins: &Pins) -> Result<(), Error> {
+        let path = pins.map(&self.name);
+        if !fs::exists(&path).map_err(|e| Error::pin(&path, e))? {
+            return Ok(());
+        }
+        let info = bpf::map_info_pinned(&path).map_err(|e| Error::pin(&path, e))?;
+        let pinned = Shape {
+            map_type: info.map_type,
+            key: info.key_size,
+            value: info.value_size,
+            entries: info.max_entries,
+        };
+        if pinned == self.shape {
+            return Ok(());
+        }
+        Err(Error::pin(
+            &path,
+            format!(
+                "this map is {pinned}, but this release's programs need {}: run the release that made it, or drain the node and remove the folder",
+                self.shape
+            ),
+        ))
+    }
+}
+
+fn verified(name: &str, program: &mut Program) -> Result<(), Error> {
+    let named = |message: String| Error::Program {
+        program: name.to_owned(),
+        message,
+    };
+    match program {
+        Program::SchedClassifier(p) => p.load().map_err(|e| named(chain(&e))),
+        Program::CgroupSockAddr(p) => p.load().map_err(|e| named(chain(&e))),
+        Program::CgroupSock(p) => p.load().map_err(|e| named(chain(&e))),
+        _ => Err(named(
+            "a kind of program that this agent does not attach".into(),
+        )),
+    }
+}
+
+/// Loads one program and pins it if it differs from the pinned one; says whether it did.
+fn load_program(name: &str, program: &mut Program, pins: &Pins) -> Result<bool, Error> {
+    verified(name, program)?;
+    let path = pins.prog(name);
+    let info = program.info().map_err(|e| Error::Program {
+        program: name.to_owned(),
+        message: chain(&e),
+    })?;
+    if fs::exists(&path).map_err(|e| Error::pin(&path, e))? {
+        let old = ProgramInfo::from_pin(&path).map_err(|e| Error::pin(&path, chain(&e)))?;
+        if same(&old, &info, pins)? {
+            return Ok(false);
+        }
+    }
+    let next = pins.prog(&format!("{name}{NEXT}"));
+    program
+        .pin(&next)
+        .map_err(|e| Error::pin(&next, chain(&e)))?;
+    fs::rename(&next, &path).map_err(|e| Error::pin(&path, e))?;
+    Ok(true)
+}
+
+/// Same instructions, and the same pinned maps (a tag leaves map references out).
+fn same(old: &ProgramInfo, new: &ProgramInfo, pins: &Pins) -> Result<bool, Error> {
+    if old.tag() != new.tag() || old.name() != new.name() {
+        return Ok(false);
+    }
+    let ids = |info: &ProgramInfo| -> Result<BTreeSet<u32>, Error> {
+        let ids = info
+            .map_ids()
+            .map_err(|e| Error::Object(chain(&e)))?
+            .unwrap_or_default();
+        Ok(ids.into_iter().collect())
+    };
+    let (old, new) = (ids(old)?, ids(new)?);
+    for name in pins::names(&pins.maps())? {
+        let path = pins.map(&name);
+        let id = bpf::map_info_pinned(&path)
+            .map_err(|e| Error::pin(&path, e))?
+            .id;
+        if new.contains(&id) != old.contains(&id) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

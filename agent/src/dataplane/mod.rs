@@ -1,0 +1,21 @@
+//! The thin part that touches the kernel's BPF objects: load, pins, attach, map reads and writes.
+//! What to write is decided elsewhere, as plain data.
+
+pub mod attach;
+pub mod cgroup;
+mod counters;
+mod error;
+pub mod features;
+pub mod load;
+pub mod object;
+pub mod pins;
+pub mod slots;
+pub mod table;
+pub mod view;
+
+pub use counters::{Counters, NAMES as COUNTER_NAMES};
+pub use error::Error;
+pub use features::Features;
+pub use view::PinnedView;
+
+pub(crate) use error::chain;

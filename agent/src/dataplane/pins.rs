@@ -1,0 +1,150 @@
+//! Weir's folder in the bpffs: `<bpffs>/v<LAYOUT_VERSION>/{maps,progs,links}`.
+//!
+//! The lock is an advisory one (`flock`) on the folder itself: a bpffs holds no ordinary files, and
+//! so the lock is as private or shared as the pins are. It goes with the process.
+
+use std::{
+    fs, io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    fcntl::{Flock, FlockArg, OFlag, open},
+    sys::{stat::Mode, statfs::statfs},
+};
+use weir_abi::LAYOUT_VERSION;
+
+use super::Error;
+
+/// `BPF_FS_MAGIC` (linux/magic.h).
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+/// Paths of pinned objects.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    root: PathBuf,
+}
+
+/// Held by the one agent that owns the folder.
+#[derive(Debug)]
+pub struct Lock {
+    _flock: Flock<OwnedFd>,
+}
+
+impl Pins {
+    /// The folder of this layout below `bpffs`; touches nothing.
+    pub fn new(bpffs: &Path) -> Self {
+        Self {
+            root: bpffs.join(format!("v{LAYOUT_VERSION}")),
+        }
+    }
+
+    /// Makes the folders and takes the lock.
+    ///
+    /// # Errors
+    /// Not a bpffs; pins of another layout; another agent has the lock.
+    pub fn prepare(&self) -> Result<Lock, Error> {
+        for dir in [&self.maps(), &self.progs(), &self.links()] {
+            // The first is made before the check, for it may be what is to be checked.
+            fs::create_dir_all(dir).map_err(|e| Error::pin(dir, format!("{e}: {MOUNT_HINT}")))?;
+        }
+        let kind = statfs(&self.root)
+            .map_err(|e| Error::pin(&self.root, e))?
+            .filesystem_type();
+        if kind.0 as i64 != BPF_FS_MAGIC {
+            return Err(Error::pin(
+                &self.root,
+                format!("not a BPF file system: {MOUNT_HINT}"),
+            ));
+        }
+        self.refuse_other_layouts()?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let folder =
+            open(&self.root, flags, Mode::empty()).map_err(|e| Error::pin(&self.root, e))?;
+        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+            Ok(flock) => Ok(Lock { _flock: flock }),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Error::pin(
+                &self.root,
+                "another weir-agent works with these pins: stop it first, or give this one a --bpffs of its own",
+            )),
+            Err((_, e)) => Err(Error::pin(&self.root, e)),
+        }
+    }
+
+    /// Programs of another layout would stay attached beside ours.
+    fn refuse_other_layouts(&self) -> Result<(), Error> {
+        let Some(parent) = self.root.parent() else {
+            return Ok(());
+        };
+        for entry in fs::read_dir(parent)
+            .map_err(|e| Error::pin(parent, e))?
+            .flatten()
+        {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let layout = name.strip_prefix('v').and_then(|n| n.parse::<u32>().ok());
+            if layout.is_some_and(|version| version != LAYOUT_VERSION) {
+                return Err(Error::pin(
+                    entry.path(),
+                    format!(
+                        "pins of another layout (this agent writes v{LAYOUT_VERSION}): run the release that made them, or drain the node and remove this folder"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Folder of maps.
+    pub fn maps(&self) -> PathBuf {
+        self.root.join("maps")
+    }
+
+    /// Folder of programs.
+    pub fn progs(&self) -> PathBuf {
+        self.root.join("progs")
+    }
+
+    /// Folder of links.
+    pub fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    /// A map's pin.
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.maps().join(name)
+    }
+
+    /// A program's pin.
+    pub fn prog(&self, name: &str) -> PathBuf {
+        self.progs().join(name)
+    }
+
+    /// A link's pin.
+    pub fn link(&self, name: &str) -> PathBuf {
+        self.links().join(name)
+    }
+}
+
+const MOUNT_HINT: &str =
+    "mount one with `mount -t bpf bpf /sys/fs/bpf`, or name another by --bpffs";
+
+/// Names in a folder of pins, sorted.
+pub(super) fn names(dir: &Path) -> Result<Vec<String>, Error> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|e| Error::pin(dir, e))? {
+        let entry = entry.map_err(|e| Error::pin(dir, e))?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Removes a pin; one that is gone is fine.
+pub(super) fn unpin(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::pin(path, e)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,198 @@
+//! What the node's network looks like, read at once.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use weir_net::{
+    IpNetwork, Netlink,
+    netlink::{Address, Link, Route, RouteKind},
+};
+
+/// A device towards other machines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// IP MTU, bytes.
+    pub mtu: u32,
+    /// Its addresses with their subnets.
+    pub addresses: Vec<IpNetwork>,
+}
+
+/// A reading of the node's network.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Network {
+    /// Every link.
+    pub links: Vec<Link>,
+    /// Every address.
+    pub addresses: Vec<Address>,
+    /// Every route of the main table.
+    pub routes: Vec<Route>,
+}
+
+impl Network {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Netlink's.
+    pub fn read(netlink: &Netlink) -> weir_net::Result<Self> {
+        let mut routes = netlink.routes()?;
+        routes.retain(|route| route.table == Route::MAIN);
+        Ok(Self {
+            links: netlink.links()?,
+            addresses: netlink.addresses(0)?,
+            routes,
+        })
+    }
+
+    /// The link of an index.
+    pub fn link(&self, index: u32) -> Option<&Link> {
+        self.links.iter().find(|link| link.index == index)
+    }
+
+    /// The uplinks, by index: those that are named, else the devices with a default route or one of
+    /// the node's own addresses. The second value names what is configured but not there.
+    pub fn uplinks(&self, named: &[String], own: &[IpAddr]) -> (Vec<Uplink>, Vec<String>) {
+        let missing = named
+            .iter()
+            .filter(|name| !self.links.iter().any(|l| l.name == **name));
+        let missing: Vec<String> = missing
+            .map(|name| format!("uplink {name}: there is no such device: mend --uplinks"))
+            .collect();
+        let mut indexes = BTreeSet::new();
+        if named.is_empty() {
+            let default = |route: &&Route| {
+                route.destination.prefix() == 0 && route.kind == RouteKind::Unicast
+            };
+            indexes.extend(
+                self.routes
+                    .iter()
+                    .filter(default)
+                    .filter_map(|route| route.index),
+            );
+            let owns = |address: &&Address| own.contains(&address.network.ip());
+            indexes.extend(
+                self.addresses
+                    .iter()
+                    .filter(owns)
+                    .map(|address| address.index),
+            );
+        } else {
+            indexes.extend(
+                self.links
+                    .iter()
+                    .filter(|l| named.contains(&l.name))
+                    .map(|l| l.index),
+            );
+        }
+        let uplinks = indexes
+            .into_iter()
+            .filter_map(|index| self.link(index))
+            .filter(|link| !link.loopback)
+            .map(|link| Uplink {
+                index: link.index,
+                name: link.name.clone(),
+                mtu: link.mtu,
+                addresses: self.addresses_of(link.index),
+            })
+            .collect();
+        (uplinks, missing)
+    }
+
+    fn addresses_of(&self, index: u32) -> Vec<IpNetwork> {
+        let on = self.addresses.iter().filter(|a| a.index == index);
+        on.map(|a| a.network).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> IpNetwork {
+        text.parse().unwrap()
+    }
+
+    fn network() -> Network {
+        let link = |index, name: &str| Link {
+            index,
+            name: name.into(),
+            mtu: 1500,
+            ..Link::default()
+        };
+        let address = |index, text: &str| Address {
+            index,
+            network: net(text),
+            link_scope: false,
+            tentative: false,
+        };
+        let loopback = Link {
+            loopback: true,
+            ..link(1, "lo")
+        };
+        Network {
+            links: vec![loopback, link(2, "eth0"), link(3, "eth1"), link(4, "weir0")],
+            addresses: vec![
+                address(1, "127.0.0.1/8"),
+                address(2, "192.0.2.1/24"),
+                address(2, "2001:db8::1/64"),
+                address(3, "198.51.100.1/24"),
+            ],
+            routes: vec![Route::to(net("0.0.0.0/0")).via(2, "192.0.2.254".parse().unwrap())],
+        }
+    }
+
+    fn names(uplinks: &[Uplink]) -> Vec<&str> {
+        uplinks.iter().map(|u| u.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_device_with_a_default_route_is_an_uplink() {
+        let (uplinks, missing) = network().uplinks(&[], &[]);
+        assert_eq!(names(&uplinks), ["eth0"]);
+        assert_eq!(
+            uplinks[0].addresses,
+            [net("192.0.2.1/24"), net("2001:db8::1/64")]
+        );
+        assert!(missing.is_empty());
+    }
+
+    #[test]
+    fn a_device_with_the_nodes_address_is_an_uplink_in_either_family() {
+        let mut network = network();
+        network.routes.clear();
+        let v6 = "2001:db8::1".parse().unwrap();
+        assert_eq!(names(&network.uplinks(&[], &[v6]).0), ["eth0"]);
+        let v4 = "198.51.100.1".parse().unwrap();
+        assert_eq!(names(&network.uplinks(&[], &[v4, v6]).0), ["eth0", "eth1"]);
+    }
+
+    #[test]
+    fn an_unreachable_default_route_makes_no_uplink() {
+        let mut network = network();
+        network.routes[0].kind = RouteKind::Unreachable;
+        assert!(network.uplinks(&[], &[]).0.is_empty());
+    }
+
+    #[test]
+    fn named_uplinks_are_taken_as_named_and_a_missing_one_is_a_problem() {
+        let (uplinks, missing) = network().uplinks(&["eth1".into(), "eth9".into()], &[]);
+        assert_eq!(names(&uplinks), ["eth1"]);
+        assert!(
+            missing[0].contains("eth9") && missing[0].contains("--uplinks"),
+            "{missing:?}"
+        );
+    }
+
+    #[test]
+    fn the_loopback_is_never_an_uplink() {
+        assert!(
+            network()
+                .uplinks(&[], &["127.0.0.1".parse().unwrap()])
+                .0
+                .iter()
+                .all(|u| u.index != 1)
+        );
+    }
+}

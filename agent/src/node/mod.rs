@@ -1,0 +1,7 @@
+//! The node's own network: links, addresses, routes and sysctls, as they are and as they must be.
+
+mod facts;
+pub mod monitor;
+pub mod sysctl;
+
+pub use facts::{Network, Uplink};

@@ -1,0 +1,141 @@
+//! All objects, by key.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+
+use super::{Change, Kind, Object, ObjectKey};
+
+/// All objects, by key.
+#[derive(Debug, Default)]
+pub struct Store {
+    objects: BTreeMap<ObjectKey, Object>,
+}
+
+impl Store {
+    /// Takes a change in; false when it changes nothing.
+    pub fn apply(&mut self, change: Change) -> bool {
+        match change {
+            Change::Apply(object) => {
+                let key = object.key();
+                if self.objects.get(&key) == Some(&object) {
+                    return false;
+                }
+                self.objects.insert(key, object);
+                true
+            }
+            Change::Delete(key) => self.objects.remove(&key).is_some(),
+        }
+    }
+
+    /// Every object, sorted by kind, namespace, name.
+    pub fn iter(&self) -> impl Iterator<Item = &Object> {
+        self.objects.values()
+    }
+
+    /// Every object of one kind, sorted by namespace and name.
+    pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Object> {
+        let first = ObjectKey {
+            kind,
+            namespace: String::new(),
+            name: String::new(),
+        };
+        self.objects
+            .range(first..)
+            .map(|(_, o)| o)
+            .take_while(move |o| o.kind() == kind)
+    }
+
+    /// How many objects of one kind there are.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.of(kind).count()
+    }
+
+    /// One object.
+    pub fn get(&self, key: &ObjectKey) -> Option<&Object> {
+        self.objects.get(key)
+    }
+
+    /// A Pod by name.
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<&Pod> {
+        let key = ObjectKey {
+            kind: Kind::Pod,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        match self.objects.get(&key)? {
+            Object::Pod(pod) => Some(pod),
+            _ => None,
+        }
+    }
+
+    /// Every Node, by name.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.of(Kind::Node).filter_map(|object| match object {
+            Object::Node(node) => Some(node),
+            _ => None,
+        })
+    }
+
+    /// All objects as one `kind: List`, as `kubectl get -o json` gives it.
+    pub fn to_list(&self) -> serde_json::Value {
+        serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "List",
+            "items": self.iter().map(Object::to_json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Namespace;
+
+    use super::*;
+
+    fn object<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn pod(ns: Option<&str>, name: &str, phase: &str) -> Object {
+        Object::Pod(object(serde_json::json!({
+            "metadata": {"namespace": ns, "name": name}, "status": {"phase": phase},
+        })))
+    }
+
+    #[test]
+    fn an_equal_object_changes_nothing() {
+        let mut store = Store::default();
+        assert!(store.apply(Change::Apply(pod(None, "a", "Running"))));
+        assert!(!store.apply(Change::Apply(pod(None, "a", "Running"))));
+        assert!(store.apply(Change::Apply(pod(None, "a", "Failed"))));
+        let key = pod(None, "a", "").key();
+        assert!(store.apply(Change::Delete(key.clone())));
+        assert!(!store.apply(Change::Delete(key)));
+    }
+
+    #[test]
+    fn an_object_without_a_namespace_is_in_default() {
+        let mut store = Store::default();
+        store.apply(Change::Apply(pod(None, "a", "Running")));
+        assert!(store.pod("default", "a").is_some());
+    }
+
+    #[test]
+    fn kinds_are_told_apart_and_listed_with_their_kind() {
+        let mut store = Store::default();
+        let namespace: Namespace = object(serde_json::json!({"metadata": {"name": "a"}}));
+        store.apply(Change::Apply(Object::Namespace(namespace)));
+        store.apply(Change::Apply(pod(Some("z"), "a", "Running")));
+        assert_eq!(
+            (store.count(Kind::Namespace), store.count(Kind::Pod)),
+            (1, 1)
+        );
+        assert_eq!(store.count(Kind::Service), 0);
+        let list = store.to_list();
+        assert_eq!(list["kind"], "List");
+        assert_eq!(list["items"][0]["kind"], "Namespace");
+        assert_eq!(list["items"][1]["kind"], "Pod");
+        assert_eq!(list["items"][1]["apiVersion"], "v1");
+    }
+}
