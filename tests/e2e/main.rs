@@ -1,1 +1,3 @@
-//! e2e tests.
+//! End to end: real agents, the real plugin and real sockets, in the lab.
+
+mod lab;

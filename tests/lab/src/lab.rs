@@ -16,7 +16,7 @@ use crate::hold::{ROOT, Role};
 use crate::node::{Holder, Node, UPLINK};
 use crate::pod::{Pod, PodSpec};
 use crate::runtime::{self, Attachment};
-use crate::spawn::{self, Place, run_in};
+use crate::spawn::{Place, run_in};
 use crate::{netlink, registry};
 
 /// The bridge in the fabric namespace.
@@ -377,11 +377,9 @@ fn net_only(place: &Place) -> Place {
 /// Connects a node to the fabric, both families.
 fn wire(fabric: &Holder, node: &Node, mtu: u32) -> Result<()> {
     let inside = net_only(&node.place());
-    let Some(target) = &inside.net else {
-        bail!("the node has no network namespace")
-    };
+    let target = PathBuf::from(format!("/proc/{}/ns/net", node.holder_pid()));
     run_in(&net_only(&fabric.place), || {
-        netlink::add_uplink(&node.name, UPLINK, spawn::raw(target), BRIDGE, mtu)
+        netlink::add_uplink(&node.name, UPLINK, &target, BRIDGE, mtu)
     })?;
     run_in(&inside, || {
         netlink::sysctl("net/ipv6/conf/all/accept_ra", "0")?;
@@ -394,14 +392,14 @@ fn wire(fabric: &Holder, node: &Node, mtu: u32) -> Result<()> {
             } else {
                 "::/0"
             };
-            netlink::add_route(all.parse()?, gateway.ip())?;
+            netlink::add_route(all.parse()?, UPLINK, gateway.ip())?;
         }
         anyhow::Ok(())
     })?;
     // The way back from outside the cluster to its pods.
     run_in(&net_only(&fabric.place), || {
         for (cidr, via) in node.pod_cidrs.iter().zip(node.addresses) {
-            netlink::add_route(*cidr, via)?;
+            netlink::add_route(*cidr, BRIDGE, via)?;
         }
         Ok(())
     })

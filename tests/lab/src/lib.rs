@@ -21,7 +21,6 @@ pub mod cgroup;
 pub mod cluster;
 pub mod control;
 pub mod hold;
-pub mod http;
 pub mod lab;
 pub mod netlink;
 pub mod node;

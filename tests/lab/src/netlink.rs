@@ -2,35 +2,12 @@
 //! namespace of the calling thread; see [`crate::spawn::run_in`].
 
 use std::net::IpAddr;
-use std::os::fd::RawFd;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
-use netlink_packet_route::address::AddressHeaderFlags;
-use netlink_packet_route::link::{InfoData, InfoVeth};
-use rtnetlink::{
-    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
-};
-
-/// The index of an interface.
-///
-/// # Errors
-/// When there is none of that name.
-pub fn index(name: &str) -> Result<u32> {
-    nix::net::if_::if_nametoindex(name).with_context(|| format!("no interface named {name}"))
-}
-
-fn with_handle<T>(work: impl AsyncFnOnce(Handle) -> Result<T>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let (connection, handle, _) =
-            rtnetlink::new_connection().context("opening a netlink socket")?;
-        tokio::spawn(connection);
-        work(handle).await
-    })
-}
+use weir_net::NetNs;
+use weir_net::netlink::{LinkChange, Netlink, Route, Veth};
 
 /// Brings `lo` up.
 ///
@@ -45,16 +22,8 @@ pub fn raise_loopback() -> Result<()> {
 /// # Errors
 /// The kernel's.
 pub fn raise(name: &str) -> Result<()> {
-    let index = index(name)?;
-    with_handle(async |handle| {
-        let message = LinkUnspec::new_with_index(index).up().build();
-        handle
-            .link()
-            .set(message)
-            .execute()
-            .await
-            .with_context(|| format!("bringing {name} up"))
-    })
+    let netlink = Netlink::open()?;
+    Ok(netlink.set_up(netlink.link(name)?.index)?)
 }
 
 /// Creates a bridge and brings it up.
@@ -62,41 +31,37 @@ pub fn raise(name: &str) -> Result<()> {
 /// # Errors
 /// The kernel's.
 pub fn add_bridge(name: &str, mtu: u32) -> Result<()> {
-    with_handle(async |handle| {
-        handle
-            .link()
-            .add(LinkBridge::new(name).mtu(mtu).up().build())
-            .execute()
-            .await
-            .with_context(|| format!("creating the bridge {name}"))
-    })
+    let netlink = Netlink::open()?;
+    netlink.create_link(name, "bridge")?;
+    let change = LinkChange {
+        up: Some(true),
+        mtu: Some(mtu),
+        ..LinkChange::default()
+    };
+    Ok(netlink.set_link(netlink.link(name)?.index, change)?)
 }
 
 /// Creates a veth pair: `name` here, on the bridge and up; `peer` in another namespace, down.
 ///
 /// # Errors
 /// The kernel's.
-pub fn add_uplink(name: &str, peer: &str, peer_ns: RawFd, bridge: &str, mtu: u32) -> Result<()> {
-    let bridge = index(bridge)?;
-    let peer_message = LinkMessageBuilder::<LinkUnspec>::new()
-        .name(peer.to_owned())
-        .setns_by_fd(peer_ns)
-        .mtu(mtu)
-        .build();
-    with_handle(async |handle| {
-        let message = LinkMessageBuilder::<LinkVeth>::new(name, peer)
-            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer_message)))
-            .mtu(mtu)
-            .controller(bridge)
-            .up()
-            .build();
-        handle
-            .link()
-            .add(message)
-            .execute()
-            .await
-            .with_context(|| format!("creating the veth pair {name} {peer}"))
-    })
+pub fn add_uplink(name: &str, peer: &str, peer_ns: &Path, bridge: &str, mtu: u32) -> Result<()> {
+    let netlink = Netlink::open()?;
+    netlink.create_veth(&Veth {
+        name,
+        mac: None,
+        peer_name: peer,
+        peer_ns: &NetNs::open(peer_ns)?,
+        peer_mac: None,
+        mtu,
+    })?;
+    let master = Some(netlink.link(bridge)?.index);
+    let change = LinkChange {
+        up: Some(true),
+        master,
+        ..LinkChange::default()
+    };
+    Ok(netlink.set_link(netlink.link(name)?.index, change)?)
 }
 
 /// Adds an address, usable at once (no duplicate address detection).
@@ -104,43 +69,25 @@ pub fn add_uplink(name: &str, peer: &str, peer_ns: RawFd, bridge: &str, mtu: u32
 /// # Errors
 /// The kernel's.
 pub fn add_address(name: &str, address: IpNetwork) -> Result<()> {
-    let index = index(name)?;
-    with_handle(async |handle| {
-        let mut request = handle.address().add(index, address.ip(), address.prefix());
-        if address.is_ipv6() {
-            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
-        }
-        request
-            .execute()
-            .await
-            .with_context(|| format!("adding {address} to {name}"))
-    })
+    let netlink = Netlink::open()?;
+    Ok(netlink.add_address(netlink.link(name)?.index, address)?)
 }
 
-/// Adds a route by a gateway; a default route where the prefix is 0.
+/// Adds a route through an interface and a gateway; a default route where the prefix is 0.
 ///
 /// # Errors
 /// The kernel's.
-pub fn add_route(to: IpNetwork, via: IpAddr) -> Result<()> {
-    with_handle(async |handle| {
-        let message = RouteMessageBuilder::<IpAddr>::new()
-            .destination_prefix(to.network(), to.prefix())?
-            .gateway(via)?
-            .build();
-        handle
-            .route()
-            .add(message)
-            .execute()
-            .await
-            .with_context(|| format!("adding the route to {to} via {via}"))
-    })
+pub fn add_route(to: IpNetwork, through: &str, gateway: IpAddr) -> Result<()> {
+    let netlink = Netlink::open()?;
+    let index = netlink.link(through)?.index;
+    Ok(netlink.add_route(&Route::to(to).via(index, gateway))?)
 }
 
 /// Writes a sysctl of the calling thread's network namespace, as `net/ipv4/ip_forward`.
 ///
 /// # Errors
 /// The kernel's.
-pub fn sysctl(name: &str, value: &str) -> Result<()> {
-    let path = format!("/proc/sys/{name}");
+pub fn sysctl(key: &str, value: &str) -> Result<()> {
+    let path = format!("/proc/sys/{key}");
     std::fs::write(&path, value).with_context(|| format!("writing {value} to {path}"))
 }

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use ipnetwork::IpNetwork;
-use serde_json::{Value, json};
+use weir_api::client::Client;
 
 use crate::hold::{ROOT, Role, node_dir};
 use crate::spawn::{self, Place};
-use crate::{bin, cgroup, http};
+use crate::{bin, cgroup};
 
 /// The uplink's name on every node.
 pub const UPLINK: &str = "eth0";
@@ -235,10 +235,8 @@ impl Node {
     pub fn await_ready(&self, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
         loop {
-            let status = self.api("GET", "/v1/status", None);
-            if let Ok((200, status)) = &status
-                && status["ready"] == json!(true)
-            {
+            let status = self.client().status();
+            if status.as_ref().is_ok_and(|status| status.ready) {
                 return Ok(());
             }
             let ended = {
@@ -329,12 +327,10 @@ impl Node {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
-    /// Calls the agent's socket API.
-    ///
-    /// # Errors
-    /// When nobody listens.
-    pub fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
-        http::call(&self.socket(), method, path, body)
+    /// A client of the agent's socket API.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(self.socket()).timeout(Duration::from_secs(15))
     }
 
     /// Runs a program on the node, as one of its host processes, with `input` on standard input.

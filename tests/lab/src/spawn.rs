@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -166,10 +166,4 @@ pub fn run_in<T: Send>(place: &Place, work: impl FnOnce() -> Result<T> + Send) -
 pub fn kill(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();
-}
-
-/// The number of an open file, for messages and netlink.
-#[must_use]
-pub fn raw(fd: &OwnedFd) -> i32 {
-    fd.as_raw_fd()
 }

@@ -53,14 +53,11 @@ async fn accept(shared: Arc<Shared>, listener: AsyncFd<OwnedFd>) {
         let Ok(mut ready) = listener.readable().await else {
             return;
         };
-        match ready.try_io(|listener| accept_one(listener.get_ref())) {
-            Ok(Ok(stream)) => {
-                let number = count.fetch_add(1, Ordering::Relaxed) + 1;
-                let greeting = format!("{MAGIC} {} {number}\n", shared.name);
-                tokio::spawn(greet_and_echo(stream, greeting));
-            }
-            // A client that left before it was accepted is no reason to stop.
-            Ok(Err(_)) | Err(_) => {}
+        // A client that left before it was accepted is no reason to stop.
+        if let Ok(Ok(stream)) = ready.try_io(|listener| accept_one(listener.get_ref())) {
+            let number = count.fetch_add(1, Ordering::Relaxed) + 1;
+            let greeting = format!("{MAGIC} {} {number}\n", shared.name);
+            tokio::spawn(greet_and_echo(stream, greeting));
         }
     }
 }
