@@ -5,7 +5,7 @@
 
 use weir_abi::service::{Backend, BackendId};
 use weir_abi::sock::{SockAddr, SockConn, SockKey, UdpFlow};
-use weir_abi::{Addr, PortBe, Proto};
+use weir_abi::Proto;
 
 use crate::service::{Frontend, Pick, Tables, current_in, frontend_in, pick};
 

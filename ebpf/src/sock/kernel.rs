@@ -7,6 +7,8 @@ use aya_ebpf::maps::LruHashMap;
 use weir_abi::map::{MAX_SOCK_CONNS, MAX_UDP_FLOWS};
 use weir_abi::service::{Backend, BackendId, Service, ServiceKey, SlotKey};
 
+use weir_abi::{Addr, PortBe};
+
 use super::*;
 use crate::service::Maps;
 

@@ -3,6 +3,8 @@ use std::collections::HashMap;
 
 use weir_abi::service::{BackendState, Service, ServiceKey, SetId, SlotKey, marker};
 
+use weir_abi::{Addr, PortBe};
+
 use super::*;
 
 /// Two sockets' worth of maps. Frontends are numbered 1…, backends 1… .

@@ -24,7 +24,8 @@ pub(super) struct CompiledPort {
     pub name: String,
     /// The set, unless it is empty.
     pub set: Option<Hash>,
-    /// The set's members, and those that only keep their flows; sorted by hash.
+    /// The set's members, those that only keep their flows, and those that take nothing; sorted
+    /// by hash.
     pub backends: Vec<CompiledBackend>,
 }
 
@@ -42,7 +43,9 @@ pub(super) struct CompiledBackend {
 impl CompiledPort {
     /// The set's members.
     pub fn members(&self) -> impl Iterator<Item = &CompiledBackend> {
-        self.backends.iter().filter(|b| b.value.state == BackendState::Active as u8)
+        self.backends
+            .iter()
+            .filter(|b| b.value.state == BackendState::Active as u8)
     }
 }
 
@@ -53,7 +56,10 @@ pub(super) fn compile<'a>(
     addresses: Vec<Addr>,
     slices: impl Iterator<Item = &'a ParsedSlice> + Clone,
 ) -> Compiled {
-    let mut compiled = Compiled { addresses, ports: BTreeMap::new() };
+    let mut compiled = Compiled {
+        addresses,
+        ports: BTreeMap::new(),
+    };
     for port in &service.ports {
         for v4 in [true, false] {
             if !compiled.addresses.iter().any(|a| a.is_v4() == v4) {
@@ -62,7 +68,11 @@ pub(super) fn compile<'a>(
             let endpoints = endpoints(&port.name, port.proto, v4, slices.clone());
             let backends = backends(name, port.number, port.proto, endpoints);
             let set = set(name, port.number, port.proto, &backends);
-            let value = CompiledPort { name: port.name.clone(), set, backends };
+            let value = CompiledPort {
+                name: port.name.clone(),
+                set,
+                backends,
+            };
             compiled.ports.insert((port.number, port.proto, v4), value);
         }
     }
@@ -79,9 +89,15 @@ fn endpoints<'a>(
     let mut found: BTreeMap<(Addr, u16), &ParsedEndpoint> = BTreeMap::new();
     for slice in slices {
         // A slice has each name once per protocol; a second one adds its port's endpoints.
-        for port in slice.ports.iter().filter(|p| p.name == port_name && p.proto == proto) {
+        for port in slice
+            .ports
+            .iter()
+            .filter(|p| p.name == port_name && p.proto == proto)
+        {
             for endpoint in slice.endpoints.iter().filter(|e| e.addr.is_v4() == v4) {
-                let best = found.entry((endpoint.addr, port.number)).or_insert(endpoint);
+                let best = found
+                    .entry((endpoint.addr, port.number))
+                    .or_insert(endpoint);
                 if (endpoint.readiness, endpoint) > (best.readiness, *best) {
                     *best = endpoint;
                 }
@@ -105,7 +121,7 @@ fn backends(
             Readiness::Ready => BackendState::Active,
             Readiness::Terminating if !ready => BackendState::Active,
             Readiness::Terminating => BackendState::Draining,
-            Readiness::NotReady => continue,
+            Readiness::NotReady => BackendState::Removed,
         };
         let hash = Hash::of(&[
             b"backend",
@@ -125,7 +141,11 @@ fn backends(
             // Of the whole content, so that not even a reused number passes for the same backend.
             incarnation: hash.word(),
         };
-        backends.push(CompiledBackend { hash, value, endpoint: endpoint.clone() });
+        backends.push(CompiledBackend {
+            hash,
+            value,
+            endpoint: endpoint.clone(),
+        });
     }
     backends.sort_by_key(|b| b.hash);
     backends

@@ -22,7 +22,10 @@ impl Hash {
 
     /// Its key in `IDS`.
     pub(super) fn key(self, kind: IdKind) -> IdKey {
-        IdKey { kind: kind as u32, hash: self.0 }
+        IdKey {
+            kind: kind as u32,
+            hash: self.0,
+        }
     }
 
     /// Its first 32 bits.

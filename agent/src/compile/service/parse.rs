@@ -32,7 +32,10 @@ impl ServiceName {
             None | Some("") => "default",
             Some(namespace) => namespace,
         };
-        Self { namespace: namespace.to_owned(), name: meta.name.clone().unwrap_or_default() }
+        Self {
+            namespace: namespace.to_owned(),
+            name: meta.name.clone().unwrap_or_default(),
+        }
     }
 }
 
@@ -67,7 +70,10 @@ struct Report {
 
 impl Report {
     fn new(kind: &str, name: &ServiceName) -> Self {
-        Self { object: format!("{kind} {name}"), problems: Vec::new() }
+        Self {
+            object: format!("{kind} {name}"),
+            problems: Vec::new(),
+        }
     }
 
     fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
@@ -166,7 +172,11 @@ pub(super) fn service(service: &Service) -> Option<ParsedService> {
         if text.is_empty() {
             continue;
         }
-        let field = if field == "spec.clusterIPs" { format!("{field}[{i}]") } else { field.into() };
+        let field = if field == "spec.clusterIPs" {
+            format!("{field}[{i}]")
+        } else {
+            field.into()
+        };
         match report.check(&field, address(text)) {
             Some(addr) if addresses.contains(&addr) => report.add(field, "is there twice"),
             Some(addr) => addresses.push(addr),
@@ -176,13 +186,18 @@ pub(super) fn service(service: &Service) -> Option<ParsedService> {
     let mut ports: Vec<Port> = Vec::new();
     for (i, port) in spec.ports.iter().flatten().enumerate() {
         let field = format!("spec.ports[{i}]");
-        let Some(port) = service_port(&mut report, &field, port) else { continue };
+        let Some(port) = service_port(&mut report, &field, port) else {
+            continue;
+        };
         let twin = |p: &&Port| p.number == port.number && p.proto == port.proto;
         if let Some(twin) = ports.iter().find(twin) {
             let message = format!("port and protocol are those of {:?} already", twin.name);
             report.add(field, message);
         } else if ports.iter().any(|p| p.name == port.name) {
-            report.add(format!("{field}.name"), format!("{:?} is there twice", port.name));
+            report.add(
+                format!("{field}.name"),
+                format!("{:?} is there twice", port.name),
+            );
         } else {
             ports.push(port);
         }
@@ -199,8 +214,15 @@ pub(super) fn service(service: &Service) -> Option<ParsedService> {
 
 fn service_port(report: &mut Report, field: &str, port: &ServicePort) -> Option<Port> {
     let number = report.check(format!("{field}.port"), port_number(port.port));
-    let proto = report.check(format!("{field}.protocol"), protocol(port.protocol.as_deref()));
-    Some(Port { name: port.name.clone().unwrap_or_default(), number: number?, proto: proto? })
+    let proto = report.check(
+        format!("{field}.protocol"),
+        protocol(port.protocol.as_deref()),
+    );
+    Some(Port {
+        name: port.name.clone().unwrap_or_default(),
+        number: number?,
+        proto: proto?,
+    })
 }
 
 /// `None`: the slice belongs to no Service that Weir programs, or has no addresses.
@@ -210,17 +232,27 @@ pub(super) fn slice(slice: &EndpointSlice) -> Option<ParsedSlice> {
         return None;
     }
     let name = ServiceName::of(&slice.metadata);
-    let service =
-        ServiceName { name: labels.get(SERVICE_NAME)?.clone(), namespace: name.namespace.clone() };
+    let service = ServiceName {
+        name: labels.get(SERVICE_NAME)?.clone(),
+        namespace: name.namespace.clone(),
+    };
     let mut report = Report::new("EndpointSlice", &name);
     let v4 = match slice.address_type.as_str() {
         "IPv4" => true,
         "IPv6" => false,
         "FQDN" => return None,
         other => {
-            report.add("addressType", format!("{other:?} is not IPv4, IPv6 or FQDN"));
+            report.add(
+                "addressType",
+                format!("{other:?} is not IPv4, IPv6 or FQDN"),
+            );
             let problems = report.problems;
-            return Some(ParsedSlice { service, ports: vec![], endpoints: vec![], problems });
+            return Some(ParsedSlice {
+                service,
+                ports: vec![],
+                endpoints: vec![],
+                problems,
+            });
         }
     };
     let mut ports: Vec<Port> = Vec::new();
@@ -244,14 +276,26 @@ pub(super) fn slice(slice: &EndpointSlice) -> Option<ParsedSlice> {
         }
     }
     let endpoints = endpoints.into_iter().collect();
-    Some(ParsedSlice { service, ports, endpoints, problems: report.problems })
+    Some(ParsedSlice {
+        service,
+        ports,
+        endpoints,
+        problems: report.problems,
+    })
 }
 
 fn slice_port(report: &mut Report, field: &str, port: &EndpointPort) -> Option<Port> {
     // Without a number the slice says "every port", which no Service port can stand for.
     let number = report.check(format!("{field}.port"), port_number(port.port?));
-    let proto = report.check(format!("{field}.protocol"), protocol(port.protocol.as_deref()));
-    Some(Port { name: port.name.clone().unwrap_or_default(), number: number?, proto: proto? })
+    let proto = report.check(
+        format!("{field}.protocol"),
+        protocol(port.protocol.as_deref()),
+    );
+    Some(Port {
+        name: port.name.clone().unwrap_or_default(),
+        number: number?,
+        proto: proto?,
+    })
 }
 
 fn parsed_endpoint(addr: Addr, endpoint: &Endpoint) -> ParsedEndpoint {
@@ -266,10 +310,12 @@ fn parsed_endpoint(addr: Addr, endpoint: &Endpoint) -> ParsedEndpoint {
         (false, false) => Readiness::NotReady,
     };
     let target = endpoint.target_ref.as_ref();
-    let pod = target.filter(|t| t.kind.as_deref() == Some("Pod")).map(|t| ServiceName {
-        namespace: t.namespace.clone().unwrap_or_default(),
-        name: t.name.clone().unwrap_or_default(),
-    });
+    let pod = target
+        .filter(|t| t.kind.as_deref() == Some("Pod"))
+        .map(|t| ServiceName {
+            namespace: t.namespace.clone().unwrap_or_default(),
+            name: t.name.clone().unwrap_or_default(),
+        });
     ParsedEndpoint {
         addr,
         readiness,

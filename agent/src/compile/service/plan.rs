@@ -1,0 +1,248 @@
+//! From what the kernel holds to what it should hold: which writes, in which order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weir_abi::policy::IdKind;
+use weir_abi::service::{Backend, BackendId, BackendState, Service, ServiceKey, SetId, SlotKey};
+
+use super::actual::{ServiceActual, ServiceWrite};
+use super::collect::Garbage;
+use super::desired::{Desired, Target};
+use super::hash::Hash;
+
+/// Writes to be made in this order, stopping at the first that fails. Wherever it stops, every
+/// frontend has its old or its new backends.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// New numbers, backends and sets: nothing refers to them yet.
+    pub build: Vec<ServiceWrite>,
+    /// One write moves one frontend.
+    pub flip: Vec<ServiceWrite>,
+    /// Backends that are in no set any more say so, and their UDP flows leave them.
+    pub retire: Vec<ServiceWrite>,
+    /// What nothing refers to after that; [`super::Collector`] deletes it when no program can still
+    /// be reading it.
+    pub garbage: Vec<Garbage>,
+}
+
+impl Plan {
+    /// All writes in order.
+    pub fn writes(&self) -> impl Iterator<Item = &ServiceWrite> {
+        self.build.iter().chain(&self.flip).chain(&self.retire)
+    }
+}
+
+/// Plans the change of everything that differs.
+pub fn plan(actual: &ServiceActual, desired: &Desired) -> Plan {
+    let mut planner = Planner::new(actual);
+    planner.build(desired);
+    planner.flip(desired);
+    planner.retire(desired);
+    planner.plan.garbage = garbage(actual, desired);
+    planner.plan
+}
+
+struct Planner<'a> {
+    actual: &'a ServiceActual,
+    sets: Numbers<'a, SetId>,
+    backends: Numbers<'a, BackendId>,
+    plan: Plan,
+}
+
+/// Numbers that are given and those that this plan gives.
+struct Numbers<'a, Id> {
+    given: &'a BTreeMap<Hash, Id>,
+    new: BTreeMap<Hash, Id>,
+    used: BTreeSet<u32>,
+    cursor: u32,
+}
+
+impl<'a, Id: Copy + From32> Numbers<'a, Id> {
+    fn new(given: &'a BTreeMap<Hash, Id>, cursor: u32) -> Self {
+        let used = given.values().map(|id| id.to_u32()).collect();
+        Self {
+            given,
+            new: BTreeMap::new(),
+            used,
+            cursor,
+        }
+    }
+
+    fn find(&self, hash: Hash) -> Option<Id> {
+        self.given
+            .get(&hash)
+            .or_else(|| self.new.get(&hash))
+            .copied()
+    }
+
+    /// The number of the content, and whether it is new. There are 2^32 - 1, and the map of them
+    /// holds far fewer.
+    fn give(&mut self, hash: Hash) -> (Id, bool) {
+        if let Some(id) = self.find(hash) {
+            return (id, false);
+        }
+        loop {
+            self.cursor = self.cursor.wrapping_add(1).max(1);
+            if self.used.insert(self.cursor) {
+                break;
+            }
+        }
+        let id = Id::from_u32(self.cursor);
+        self.new.insert(hash, id);
+        (id, true)
+    }
+}
+
+trait From32 {
+    fn from_u32(id: u32) -> Self;
+    fn to_u32(self) -> u32;
+}
+
+impl From32 for SetId {
+    fn from_u32(id: u32) -> Self {
+        Self(id)
+    }
+    fn to_u32(self) -> u32 {
+        self.0
+    }
+}
+
+impl From32 for BackendId {
+    fn from_u32(id: u32) -> Self {
+        Self(id)
+    }
+    fn to_u32(self) -> u32 {
+        self.0
+    }
+}
+
+impl<'a> Planner<'a> {
+    fn new(actual: &'a ServiceActual) -> Self {
+        Self {
+            actual,
+            sets: Numbers::new(&actual.set_ids, actual.cursor()),
+            backends: Numbers::new(&actual.backend_ids, actual.cursor()),
+            plan: Plan::default(),
+        }
+    }
+
+    fn build(&mut self, desired: &Desired) {
+        let active = |b: &Backend| b.state == BackendState::Active as u8;
+        for (hash, backend) in desired.backends.iter().filter(|(_, b)| active(b)) {
+            let (id, new) = self.backends.give(*hash);
+            if new {
+                let key = hash.key(IdKind::Backend);
+                self.plan.build.push(ServiceWrite::PutId(key, id.0));
+            }
+            if self.actual.backends.get(&id) != Some(backend) {
+                self.plan.build.push(ServiceWrite::PutBackend(id, *backend));
+            }
+        }
+        for (hash, members) in &desired.sets {
+            let (set, new) = self.sets.give(*hash);
+            if new {
+                self.plan
+                    .build
+                    .push(ServiceWrite::PutId(hash.key(IdKind::Set), set.0));
+            }
+            for (index, member) in (0..).zip(members) {
+                let key = SlotKey { set, index };
+                let Some(backend) = self.backends.find(*member) else {
+                    continue;
+                };
+                if self.actual.slots.get(&key) != Some(&backend) {
+                    self.plan.build.push(ServiceWrite::PutSlot(key, backend));
+                }
+            }
+        }
+    }
+
+    /// Without its marker an address serves nothing: what goes loses it first, what comes gets it
+    /// last.
+    fn flip(&mut self, desired: &Desired) {
+        let is_marker = |key: &ServiceKey| *key == ServiceKey::marker(key.addr);
+        for markers in [true, false] {
+            let keys = self
+                .actual
+                .services
+                .keys()
+                .filter(|key| is_marker(key) == markers);
+            let gone = keys.filter(|key| !desired.frontends.contains_key(key));
+            self.plan
+                .flip
+                .extend(gone.map(|key| ServiceWrite::DeleteService(*key)));
+        }
+        for markers in [false, true] {
+            for (key, target) in desired
+                .frontends
+                .iter()
+                .filter(|(k, _)| is_marker(k) == markers)
+            {
+                let value = self.value(desired, target);
+                if self.actual.services.get(key) != Some(&value) {
+                    self.plan.flip.push(ServiceWrite::PutService(*key, value));
+                }
+            }
+        }
+    }
+
+    fn value(&self, desired: &Desired, target: &Target) -> Service {
+        match target {
+            Target::Marker(flags) => Service {
+                flags: *flags,
+                ..Service::default()
+            },
+            Target::Set(hash) => {
+                let set = hash.and_then(|h| self.sets.find(h).zip(desired.sets.get(&h)));
+                match set {
+                    Some((set, members)) => {
+                        let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
+                        Service {
+                            set,
+                            count,
+                            ..Service::default()
+                        }
+                    }
+                    None => Service::default(),
+                }
+            }
+        }
+    }
+
+    fn retire(&mut self, desired: &Desired) {
+        let mut state: BTreeMap<BackendId, u8> = BTreeMap::new();
+        for (hash, backend) in &desired.backends {
+            state.extend(self.backends.find(*hash).map(|id| (id, backend.state)));
+        }
+        for (id, backend) in &self.actual.backends {
+            let wanted = state
+                .get(id)
+                .copied()
+                .unwrap_or(BackendState::Removed as u8);
+            // Those that are wanted Active were written before the flip.
+            if wanted != BackendState::Active as u8 && wanted != backend.state {
+                let backend = Backend {
+                    state: wanted,
+                    ..*backend
+                };
+                self.plan
+                    .retire
+                    .push(ServiceWrite::PutBackend(*id, backend));
+            }
+        }
+    }
+}
+
+fn garbage(actual: &ServiceActual, desired: &Desired) -> Vec<Garbage> {
+    let sets = actual
+        .set_ids
+        .iter()
+        .filter(|(hash, _)| !desired.sets.contains_key(hash));
+    let backends = actual
+        .backend_ids
+        .iter()
+        .filter(|(hash, _)| !desired.backends.contains_key(hash));
+    let sets = sets.map(|(hash, id)| Garbage::Set(*hash, *id));
+    sets.chain(backends.map(|(hash, id)| Garbage::Backend(*hash, *id)))
+        .collect()
+}
