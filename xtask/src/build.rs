@@ -1,6 +1,7 @@
 //! `cargo xtask build`: the eBPF object, and the static binaries that embed it.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
@@ -27,8 +28,20 @@ const BPF: &str = "bpfeb-unknown-none";
 /// # Errors
 /// The toolchain is missing, or the build fails.
 pub fn ebpf(ctx: &Context) -> Result<PathBuf> {
+    ctx.step("eBPF object", &mut ebpf_command(ctx, false)?)?;
+    Ok(ctx.target.join("bpf").join(BPF).join("ebpf/weir-ebpf"))
+}
+
+/// The command that builds the object; with `deny_warnings` in a place of its own, as other flags
+/// would make cargo build the object again each time.
+///
+/// # Errors
+/// The toolchain is missing.
+pub fn ebpf_command(ctx: &Context, deny_warnings: bool) -> Result<Command> {
     let found = toolchain::ensure(ctx)?;
-    let dir = ctx.target.join("bpf");
+    let dir = ctx
+        .target
+        .join(if deny_warnings { "bpf-lint" } else { "bpf" });
     let mut cmd = found.cargo(ctx, BPF);
     cmd.args([
         "build",
@@ -41,9 +54,11 @@ pub fn ebpf(ctx: &Context) -> Result<PathBuf> {
     ])
     .args(["-Z", "build-std=core", "--target", BPF, "--target-dir"])
     .arg(&dir)
-    .env("CARGO_ENCODED_RUSTFLAGS", toolchain::rustflags(false));
-    ctx.step("eBPF object", &mut cmd)?;
-    Ok(dir.join(BPF).join("ebpf/weir-ebpf"))
+    .env(
+        "CARGO_ENCODED_RUSTFLAGS",
+        toolchain::rustflags(deny_warnings),
+    );
+    Ok(cmd)
 }
 
 /// Builds everything that `target/dist` holds.
@@ -77,7 +92,7 @@ pub fn dist(ctx: &Context) -> Result<()> {
 }
 
 /// Links the C library in, so that the binaries run on any distribution and in an empty image.
-pub fn static_binaries(cmd: &mut std::process::Command) {
+pub fn static_binaries(cmd: &mut Command) {
     let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     if !flags.is_empty() {
         flags.push(' ');

@@ -5,9 +5,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nix::unistd::geteuid;
 
+use crate::setup::which;
 use crate::step;
 
 /// Paths and names that every command needs.
@@ -80,6 +81,15 @@ impl Context {
         step::run(&self.logs, name, cmd)
     }
 
+    /// Where cargo-deny keeps known vulnerabilities (`deny.toml` names the same place).
+    pub fn advisory_db(&self) -> PathBuf {
+        let home = env::var_os("CARGO_HOME").map_or_else(
+            || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cargo"),
+            PathBuf::from,
+        );
+        home.join("advisory-dbs")
+    }
+
     /// Where `cargo xtask build` puts the binaries.
     pub fn dist(&self) -> PathBuf {
         self.target.join("dist")
@@ -106,13 +116,26 @@ pub fn as_root(program: impl AsRef<std::ffi::OsStr>, env: &[(&str, OsString)]) -
     cmd
 }
 
-/// Says why the next step needs root, and how it will get it.
-pub fn say_root(what: &str) {
+/// Says that the next step needs root, and makes sure that it will get it.
+///
+/// # Errors
+/// We are not root, and sudo is missing or refuses.
+pub fn ensure_root(what: &str) -> Result<()> {
     if geteuid().is_root() {
-        step::line(&format!("  {what} needs root: running as root"));
-    } else {
-        step::line(&format!("  {what} needs root: this step runs through sudo"));
+        step::line(&format!("  ({what}: needs root, and this is root)"));
+        return Ok(());
     }
+    if which("sudo").is_none() {
+        bail!("{what}: needs root, and there is no sudo: run this command as root");
+    }
+    step::line(&format!(
+        "  {what}: needs root, so this step runs through sudo"
+    ));
+    // Asks for the password now, before output is captured.
+    if step::attached("sudo", clean(Command::new("sudo")).arg("-v"))? != 0 {
+        bail!("{what}: needs root, and sudo refused: run this command as root");
+    }
+    Ok(())
 }
 
 /// `command` without what the running `cargo xtask` put into the environment: another toolchain's

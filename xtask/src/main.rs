@@ -2,10 +2,13 @@
 
 mod build;
 mod context;
+mod count;
 mod lint;
 mod setup;
 mod signals;
 mod step;
+mod test;
+mod traces;
 
 use std::process::ExitCode;
 
@@ -32,6 +35,13 @@ enum Chore {
         #[arg(long)]
         ebpf: bool,
     },
+    /// Run the tests: the pure ones as you, those in network namespaces as root
+    Test {
+        /// Only tests whose name contains this
+        filter: Option<String>,
+    },
+    /// Check formatting, clippy, warnings, licences and advisories
+    Lint,
 }
 
 fn main() -> ExitCode {
@@ -57,6 +67,8 @@ fn chore(command: Chore) -> Result<ExitCode> {
             step::line(&format!("  built: {}", object.display()));
         }
         Chore::Build { ebpf: false } => build::dist(&ctx)?,
+        Chore::Lint => test::verdict(lint::run(&ctx)?)?,
+        Chore::Test { filter } => test::verdict(test::run(&ctx, filter.as_deref())?)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -43,6 +43,14 @@ pub fn remember(pid: u32) {
     CHILD.store(i32::try_from(pid).unwrap_or(0), Ordering::SeqCst);
 }
 
+/// Asks a program that takes too long to end.
+pub fn end(pid: u32) {
+    if let Ok(pid) = i32::try_from(pid) {
+        // A program that is gone already is what we want.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+}
+
 /// No child is running.
 pub fn forget() {
     CHILD.store(0, Ordering::SeqCst);

@@ -39,7 +39,7 @@ pub struct Done {
 /// The program cannot be started, fails, or a signal asks us to stop; the error names the step
 /// and carries the tail of its output.
 pub fn run(logs: &Path, name: &str, cmd: &mut Command) -> Result<()> {
-    let done = observe(logs, name, cmd, |_| ())?;
+    let done = observe(logs, name, cmd, None, |_| ())?;
     if !done.ok {
         bail!("{}", failure(name, &done));
     }
@@ -58,7 +58,8 @@ pub fn failure(name: &str, done: &Done) -> String {
     )
 }
 
-/// Runs `cmd`, handing each line of its output to `each`; a failing program is not an error.
+/// Runs `cmd`, handing each line of its output to `each`; a failing program is not an error, nor is
+/// one that is told to end after `limit`.
 ///
 /// # Errors
 /// The program cannot be started, its output cannot be kept, or a signal asks us to stop.
@@ -66,6 +67,7 @@ pub fn observe(
     logs: &Path,
     name: &str,
     cmd: &mut Command,
+    mut limit: Option<Duration>,
     mut each: impl FnMut(&str),
 ) -> Result<Done> {
     signals::check()?;
@@ -94,7 +96,17 @@ pub fn observe(
                 }
                 tail.push_back(text);
             }
-            Err(RecvTimeoutError::Timeout) => view.tick(),
+            Err(RecvTimeoutError::Timeout) => {
+                view.tick();
+                if limit.is_some_and(|limit| started.elapsed() > limit) {
+                    limit = None;
+                    tail.push_back(format!(
+                        "no end after {}: killed",
+                        seconds(started.elapsed())
+                    ));
+                    signals::end(child.id());
+                }
+            }
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::context::{Context, as_root, say_root};
+use crate::context::{Context, as_root, ensure_root};
 use crate::setup::which;
 use crate::step;
 
@@ -46,7 +46,7 @@ pub fn install(ctx: &Context, packages: &[&str]) -> Result<()> {
     if wanted.is_empty() {
         return Ok(());
     }
-    say_root(&format!("installing {}", wanted.join(" ")));
+    ensure_root(&format!("installing {}", wanted.join(" ")))?;
     if wanted.iter().any(|p| candidate(p).is_none()) {
         update(ctx)?;
         return try_install(ctx, &wanted).with_context(|| remedy(&wanted));
