@@ -46,8 +46,16 @@ impl Owner {
     /// When `/proc` cannot be read.
     pub fn this() -> Result<Self> {
         let pid = std::process::id();
-        let start = start_time(pid).ok_or_else(|| anyhow!("reading /proc/{pid}/stat"))?;
-        Ok(Self { pid, start })
+        Self::of_process(pid).ok_or_else(|| anyhow!("reading /proc/{pid}/stat"))
+    }
+
+    /// A running process.
+    #[must_use]
+    pub fn of_process(pid: u32) -> Option<Self> {
+        Some(Self {
+            pid,
+            start: start_time(pid)?,
+        })
     }
 
     /// The owner named by a cgroup folder `weir-lab-PID-START-N`.

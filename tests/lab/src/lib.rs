@@ -22,6 +22,7 @@ pub mod cluster;
 pub mod control;
 pub mod hold;
 pub mod lab;
+pub mod leftovers;
 pub mod netlink;
 pub mod node;
 pub mod pod;
