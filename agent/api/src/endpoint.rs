@@ -1,8 +1,14 @@
 //! `/v1/endpoints`: adoption and listing of pods' attachments.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
+
+/// Every pod's IPv4 gateway (link-local, RFC 3927); the ABI crate has the same for the programs.
+pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+/// Every pod's IPv6 gateway.
+pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 /// Body of `POST /v1/endpoints`: the plugin asks the agent to adopt what it has made. The answer
 /// (200, an [`Endpoint`]) comes once the endpoint's policy is in force; an error is an
