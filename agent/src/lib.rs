@@ -9,11 +9,15 @@
 //! Every event goes to the engine, which takes in what has piled up, compiles once, and performs
 //! the writes in a safe order. Nothing is removed before the source has synced.
 
+pub mod cni;
 pub mod compile;
 pub mod config;
 pub mod dataplane;
+pub mod engine;
 mod fd;
 pub mod log;
+pub mod metrics;
 pub mod node;
+pub mod run;
 pub mod source;
 pub mod state;

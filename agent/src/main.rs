@@ -1,7 +1,7 @@
-//! `weir-agent`.
+//! `weir-agent`, Weir's daemon.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    weir_agent::run::main()
 }

@@ -4,11 +4,14 @@
 pub mod attach;
 pub mod cgroup;
 mod counters;
+pub mod endpoints;
 mod error;
 pub mod features;
 pub mod load;
+pub mod nodes;
 pub mod object;
 pub mod pins;
+pub mod service;
 pub mod slots;
 pub mod table;
 pub mod view;

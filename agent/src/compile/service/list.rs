@@ -30,7 +30,7 @@ impl ServiceIndex {
                     }
                     let key = frontend(*addr, *number, *proto);
                     let mut backends: Vec<_> = port.backends.iter().map(backend).collect();
-                    backends.sort_by(|a, b| (a.0, a.1.port).cmp(&(b.0, b.1.port)));
+                    backends.sort_by_key(|(address, info)| (*address, info.port));
                     frontends.push(FrontendInfo {
                         address: addr.to_ip().to_string(),
                         port: *number,

@@ -1,0 +1,225 @@
+//! One round: everything that is dirty is brought into the kernel, in a safe order.
+
+use std::time::Instant;
+
+use weir_api::{
+    endpoint::AdoptRequest,
+    error::{ApiError, Reason},
+};
+
+use super::{
+    Dirty, Engine, RETRY, SELF_CHECK,
+    adopt::{Pending, Readiness, readiness},
+    endpoints::{self, Key},
+};
+
+impl Engine {
+    /// Performs what is due. What fails is tried again later, and stays as it was.
+    pub(super) fn apply(&mut self) {
+        let started = Instant::now();
+        let retry = self.retry.at.is_some_and(|at| at <= started);
+        if retry {
+            self.retry.at = None;
+            self.dirty = Dirty::ALL;
+        }
+        self.expire(started);
+        if !self.dirty.any() && self.policy.due().is_none_or(|due| due > started) {
+            return;
+        }
+        let mut failed = false;
+        failed |= !self.apply_network();
+        self.promote();
+        failed |= !self.apply_policy(started);
+        failed |= !self.apply_endpoints();
+        self.answer();
+        self.stats.applies += 1;
+        self.stats.apply_seconds += started.elapsed().as_secs_f64();
+        if failed {
+            self.stats.apply_errors += 1;
+            let pause = RETRY
+                .saturating_mul(1 << self.retry.failures.min(8))
+                .min(SELF_CHECK);
+            self.retry.failures += 1;
+            self.retry.at = Some(Instant::now() + pause);
+        } else {
+            self.retry.failures = 0;
+        }
+    }
+
+    /// Gives records to the waiting ADDs whose Pod is known.
+    fn promote(&mut self) {
+        let (mut promoted, mut missing) = (Vec::new(), Vec::new());
+        for (index, pending) in self.pending.iter().enumerate() {
+            let key = endpoints::key(&pending.request);
+            let ready = readiness(&self.store, self.synced, &pending.request) == Readiness::Ready;
+            let AdoptRequest {
+                host_ifindex,
+                host_ifname,
+                ..
+            } = &pending.request;
+            if !self.node.has_device(*host_ifindex, host_ifname) {
+                missing.push(index);
+            } else if ready && self.local.records.get(&key).is_none() {
+                promoted.push((index, pending.request.clone()));
+            }
+        }
+        for (index, request) in promoted {
+            match self.local.records.adopt(request) {
+                Ok(record) => {
+                    self.policy.apply_endpoint(&record);
+                    self.dirty.policy = true;
+                    self.dirty.endpoints = true;
+                }
+                Err(e) => self.pending[index].failure = Some(e.to_string()),
+            }
+        }
+        for index in missing.into_iter().rev() {
+            let Pending { request, reply, .. } = self.pending.remove(index);
+            let AdoptRequest {
+                host_ifindex,
+                host_ifname,
+                ..
+            } = request;
+            let message = format!(
+                "hostIfname: no device {host_ifname} with index {host_ifindex} in the agent's network namespace"
+            );
+            let _ = reply.send(Err(ApiError {
+                reason: Reason::BadRequest,
+                message,
+            }));
+        }
+    }
+
+    fn apply_network(&mut self) -> bool {
+        let mut problems = Vec::new();
+        if std::mem::take(&mut self.dirty.network) {
+            match self.node.read() {
+                Ok(()) => {
+                    self.dirty.node = true;
+                    let network = &self.node.network;
+                    self.local.drop_without_device(|index, name| {
+                        network.link(index).is_some_and(|link| link.name == name)
+                    });
+                    self.dirty.endpoints = true;
+                }
+                Err(e) => problems.push(e.to_string()),
+            }
+        }
+        if std::mem::take(&mut self.dirty.node) {
+            problems.extend(self.node.sync(&self.store, self.synced, &self.attacher));
+            self.set_problems("node", problems);
+            return self.problems.get("node").is_none_or(Vec::is_empty);
+        }
+        problems.is_empty()
+    }
+
+    fn apply_policy(&mut self, now: Instant) -> bool {
+        let due = self.policy.due().is_some_and(|due| due <= now);
+        if !self.synced || !(std::mem::take(&mut self.dirty.policy) || due) {
+            return true;
+        }
+        let result = self.policy.sync(now);
+        let failure = result.err().map(|e| e.to_string());
+        for pending in &mut self.pending {
+            pending.failure.clone_from(&failure);
+        }
+        let mut problems = self.policy.problems();
+        let ok = failure.is_none();
+        problems.extend(failure);
+        self.set_problems("policy", problems);
+        if !ok {
+            // No endpoint comes into the kernel before its policy is there.
+            self.dirty.endpoints = false;
+            self.dirty.check = false;
+        }
+        ok
+    }
+
+    fn apply_endpoints(&mut self) -> bool {
+        let check = std::mem::take(&mut self.dirty.check);
+        if !self.synced || !(std::mem::take(&mut self.dirty.endpoints) || check) {
+            return true;
+        }
+        let mut problems = Vec::new();
+        for slot in self.local.remove_leaving(&self.attacher, &mut problems) {
+            self.policy.remove_endpoint(slot);
+            self.dirty.policy = true;
+        }
+        let keys: Vec<Key> = self
+            .local
+            .records
+            .iter()
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in keys {
+            if self.local.is_leaving(&key) || (!check && self.local.is_in_place(&key)) {
+                continue;
+            }
+            if let Err(e) = self.local.put_in(&key, &self.attacher) {
+                for pending in self
+                    .pending
+                    .iter_mut()
+                    .filter(|p| endpoints::key(&p.request) == key)
+                {
+                    pending.failure = Some(e.clone());
+                }
+                problems.push(format!("endpoint {}/{}: {e}", key.0, key.1));
+            }
+        }
+        let network = &self.node.network;
+        let has_index = |index| network.link(index).is_some();
+        self.local.sweep(&self.attacher, has_index, &mut problems);
+        let ok = problems.is_empty();
+        self.set_problems("endpoints", problems);
+        ok
+    }
+
+    /// Answers the ADDs whose endpoints are in force.
+    fn answer(&mut self) {
+        let (ready, waiting): (Vec<Pending>, Vec<Pending>) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition(|p| {
+                let key = endpoints::key(&p.request);
+                self.local.is_in_place(&key) && p.failure.is_none()
+            });
+        self.pending = waiting;
+        for pending in ready {
+            if let Some(endpoint) = self.endpoint(&endpoints::key(&pending.request)) {
+                self.stats.adopted += 1;
+                // Whoever asked may be gone; its undo is on the way then.
+                let _ = pending.reply.send(Ok(endpoint));
+            }
+        }
+    }
+
+    /// Gives up on ADDs whose time is over or whose caller has gone, and undoes them.
+    fn expire(&mut self, now: Instant) {
+        let (over, waiting): (Vec<Pending>, Vec<Pending>) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition(|p| p.deadline <= now || p.reply.is_closed());
+        self.pending = waiting;
+        for pending in over {
+            let key = endpoints::key(&pending.request);
+            if self.local.records.get(&key).is_some()
+                && !self
+                    .pending
+                    .iter()
+                    .any(|p| endpoints::key(&p.request) == key)
+            {
+                self.local.leave(&key);
+                self.dirty.endpoints = true;
+            }
+            self.stats.refused += 1;
+            let error = match readiness(&self.store, self.synced, &pending.request) {
+                Readiness::Wait(error) => error,
+                Readiness::Ready => ApiError {
+                    reason: Reason::TryAgain,
+                    message: pending
+                        .failure
+                        .unwrap_or_else(|| "its policy could not be put in force in time".into()),
+                },
+            };
+            let _ = pending.reply.send(Err(error));
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The one loop that applies: it takes in what has piled up, compiles once, and performs all writes
+//! to the kernel in a safe order. It runs on a thread of its own, as its work blocks.
+
+mod adopt;
+mod apply;
+pub mod endpoints;
+mod event;
+mod local;
+mod node;
+mod policy;
+mod report;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+use weir_net::Netlink;
+
+pub use event::{Command, Event, Handle, Reply};
+
+use self::{adopt::Pending, local::Local, node::NodePart, policy::Policy};
+use crate::{
+    config::Config,
+    dataplane::{
+        Counters, Features, PinnedView,
+        attach::Attacher,
+        endpoints::EndpointMaps,
+        load::Loaded,
+        nodes::NodeMaps,
+        pins::{Lock, Pins},
+        table::Writes,
+    },
+    state::Store,
+};
+
+/// How often everything is compared with the kernel even if nothing is heard: an attached program
+/// can be removed without a message.
+const SELF_CHECK: Duration = Duration::from_secs(30);
+/// First pause after a failed write; doubles up to [`SELF_CHECK`].
+const RETRY: Duration = Duration::from_millis(200);
+
+/// What the agent has taken over at start.
+pub struct Kernel {
+    /// Held as long as the agent lives.
+    pub lock: Lock,
+    /// Where everything is pinned.
+    pub pins: Pins,
+    /// What the kernel can do.
+    pub features: Features,
+    /// What loading the object changed.
+    pub loaded: Loaded,
+}
+
+/// The loop's state.
+pub struct Engine {
+    config: Config,
+    kernel: Kernel,
+    writes: Writes,
+    attacher: Attacher,
+    view: PinnedView,
+    counters: Counters,
+    store: Store,
+    synced: bool,
+    policy: Policy,
+    local: Local,
+    node: NodePart,
+    pending: Vec<Pending>,
+    /// What is wrong, by part of the agent.
+    problems: BTreeMap<&'static str, Vec<String>>,
+    dirty: Dirty,
+    retry: Retry,
+    stats: Stats,
+}
+
+/// Which parts have something to do.
+#[derive(Clone, Copy, Default)]
+struct Dirty {
+    network: bool,
+    node: bool,
+    policy: bool,
+    /// Endpoints that are not in place yet, or leave.
+    endpoints: bool,
+    /// All endpoints, also those that were in place when last looked at.
+    check: bool,
+}
+
+impl Dirty {
+    const ALL: Self = Self {
+        network: true,
+        node: true,
+        policy: true,
+        endpoints: true,
+        check: true,
+    };
+
+    fn any(self) -> bool {
+        let Self {
+            network,
+            node,
+            policy,
+            endpoints,
+            check,
+        } = self;
+        network || node || policy || endpoints || check
+    }
+}
+
+/// When to try a failed write again.
+#[derive(Default)]
+struct Retry {
+    at: Option<Instant>,
+    failures: u32,
+}
+
+/// For metrics.
+#[derive(Default)]
+struct Stats {
+    applies: u64,
+    apply_seconds: f64,
+    apply_errors: u64,
+    adopted: u64,
+    refused: u64,
+}
+
+impl Engine {
+    /// Takes over what is pinned.
+    ///
+    /// # Errors
+    /// A map cannot be read, the state file is damaged, netlink fails: each named.
+    pub fn new(config: Config, kernel: Kernel, boot_id: &str) -> anyhow::Result<Self> {
+        let writes = Writes::default();
+        let pins = &kernel.pins;
+        let attacher = Attacher::new(pins, kernel.features.tcx);
+        let policy = Policy::open(pins, &writes, &config.node_name)?;
+        let node = NodePart::new(&config, Netlink::open()?, NodeMaps::open(pins, &writes)?)?;
+        let maps = EndpointMaps::open(pins, &writes)?;
+        let local = Local::take_over(&config.state_dir, boot_id, maps, policy.slots())?;
+        let mut engine = Self {
+            view: PinnedView::open(&config.bpffs)?,
+            counters: Counters::open(pins)?,
+            config,
+            writes,
+            attacher,
+            store: Store::default(),
+            synced: false,
+            policy,
+            local,
+            node,
+            pending: Vec::new(),
+            problems: BTreeMap::new(),
+            dirty: Dirty::ALL,
+            retry: Retry::default(),
+            stats: Stats::default(),
+            kernel,
+        };
+        for (_, record) in engine.local.records.iter() {
+            engine.policy.apply_endpoint(record);
+        }
+        Ok(engine)
+    }
+
+    /// Runs until told to stop.
+    ///
+    /// # Errors
+    /// The source can deliver no more.
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>) -> io::Result<()> {
+        let mut self_check = Instant::now() + SELF_CHECK;
+        loop {
+            self.apply();
+            let wake = self.wake_at(self_check);
+            let first = tokio::select! {
+                event = events.recv() => event,
+                () = tokio::time::sleep_until(wake.into()) => None,
+            };
+            let now = Instant::now();
+            if now >= self_check {
+                self_check = now + SELF_CHECK;
+                self.dirty = Dirty::ALL;
+            }
+            if first.is_none() && events.is_closed() {
+                return Ok(());
+            }
+            // All that has piled up while the last round was applied is taken in at once.
+            let mut next = first;
+            while let Some(event) = next {
+                match event {
+                    Event::Stop => return Ok(()),
+                    Event::SourceFailed(message) => return Err(io::Error::other(message)),
+                    event => self.take_in(event),
+                }
+                next = events.try_recv().ok();
+            }
+        }
+    }
+
+    fn wake_at(&self, self_check: Instant) -> Instant {
+        if self.dirty.any() {
+            // The last round has left work for the next, such as a slot that became free.
+            return Instant::now();
+        }
+        let deadlines = self.pending.iter().map(|p| p.deadline);
+        let others = [self.retry.at, self.policy.due()].into_iter().flatten();
+        deadlines.chain(others).fold(self_check, Instant::min)
+    }
+
+    /// Cheap: changes plain data and marks what is dirty.
+    fn take_in(&mut self, event: Event) {
+        match event {
+            Event::Source(batch) => {
+                for change in batch.changes {
+                    if self.store.apply(change.clone()) {
+                        self.dirty.policy |= self.policy.apply(&change);
+                        self.dirty.node |= change.key().kind == crate::state::Kind::Node;
+                    }
+                }
+                self.set_problems("source", batch.problems);
+                if !self.synced {
+                    tracing::info!(objects = self.store.iter().count(), "the source has synced");
+                    self.synced = true;
+                    self.dirty = Dirty::ALL;
+                }
+            }
+            Event::Network => self.dirty.network = true,
+            Event::Command(command) => self.command(command),
+            // Handled by the loop.
+            Event::Stop | Event::SourceFailed(_) => {}
+        }
+    }
+
+    /// Replaces what is wrong with a part, and logs what is new.
+    fn set_problems(&mut self, part: &'static str, problems: Vec<String>) {
+        let old = self.problems.insert(part, problems).unwrap_or_default();
+        for problem in self.problems.get(part).into_iter().flatten() {
+            if !old.contains(problem) {
+                tracing::warn!(part, "{problem}");
+            }
+        }
+        for problem in old {
+            if !self
+                .problems
+                .get(part)
+                .is_some_and(|now| now.contains(&problem))
+            {
+                tracing::info!(part, "no longer: {problem}");
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The node's part of the engine: reads the network, keeps routes, node maps, sysctls, uplink
+//! programs and the node file as they must be.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use weir_net::Netlink;
+
+use super::endpoints::write_by_rename;
+use crate::{
+    compile::route::{self, Desired, Facts, NodeView},
+    config::Config,
+    dataplane::{
+        attach::{Attacher, Hook, Role, Side},
+        nodes::NodeMaps,
+    },
+    node::{Network, Uplink, sysctl},
+    state::Store,
+};
+
+/// The node's part.
+pub struct NodePart {
+    netlink: Netlink,
+    maps: NodeMaps,
+    name: String,
+    named_uplinks: Vec<String>,
+    mtu: Option<u32>,
+    file: PathBuf,
+    written: Option<Vec<u8>>,
+    /// As last read.
+    pub network: Network,
+    /// As last found.
+    pub uplinks: Vec<Uplink>,
+    /// As last computed.
+    pub desired: Desired,
+}
+
+impl NodePart {
+    /// With the network read for the first time.
+    ///
+    /// # Errors
+    /// Netlink's.
+    pub fn new(config: &Config, netlink: Netlink, maps: NodeMaps) -> weir_net::Result<Self> {
+        let network = Network::read(&netlink)?;
+        Ok(Self {
+            netlink,
+            maps,
+            name: config.node_name.clone(),
+            named_uplinks: config.uplinks.clone(),
+            mtu: config.mtu,
+            file: config.state_dir.join(weir_api::node_file::NodeFile::NAME),
+            written: None,
+            network,
+            uplinks: Vec::new(),
+            desired: Desired::default(),
+        })
+    }
+
+    /// Reads the network again.
+    ///
+    /// # Errors
+    /// Netlink's.
+    pub fn read(&mut self) -> weir_net::Result<()> {
+        self.network = Network::read(&self.netlink)?;
+        Ok(())
+    }
+
+    /// Whether a device of that index and name is there.
+    pub fn has_device(&self, index: u32, name: &str) -> bool {
+        self.network
+            .link(index)
+            .is_some_and(|link| link.name == name)
+    }
+
+    /// Brings everything up to date, each part as far as it goes. Returns what is wrong.
+    pub fn sync(&mut self, store: &Store, synced: bool, attacher: &Attacher) -> Vec<String> {
+        let mut problems = Vec::new();
+        let nodes: Vec<NodeView> = store
+            .nodes()
+            .map(|node| NodeView::of(node, &mut problems))
+            .collect();
+        let own = nodes.iter().find(|node| node.name == self.name);
+        let own_ips = own
+            .map(|node| node.internal_ips.clone())
+            .unwrap_or_default();
+        let (uplinks, missing) = self.network.uplinks(&self.named_uplinks, &own_ips);
+        problems.extend(missing);
+        self.uplinks = uplinks;
+        let facts = Facts {
+            name: &self.name,
+            uplinks: &self.uplinks,
+            mtu: self.mtu,
+        };
+        self.desired = route::compile(&nodes, facts);
+        if synced {
+            problems.extend(self.desired.problems.iter().cloned());
+        }
+        let Desired {
+            node_cidrs,
+            node_addrs,
+            ..
+        } = &self.desired;
+        if let Err(e) = self.maps.sync(node_addrs, node_cidrs, synced) {
+            problems.push(e.to_string());
+        }
+        if let Err(e) = sysctl::forward_node(&mut sysctl::Kernel) {
+            problems.push(e.to_string());
+        }
+        self.sync_uplinks(attacher, synced, &mut problems);
+        self.sync_routes(synced, &mut problems);
+        self.sync_file(&mut problems);
+        problems
+    }
+
+    /// The hooks of uplinks that the object has programs for.
+    pub fn hooks(&self, attacher: &Attacher) -> Vec<Hook> {
+        let hooks = self.uplinks.iter().flat_map(|uplink| {
+            [Side::In, Side::Out].map(|side| Hook {
+                ifindex: uplink.index,
+                ifname: uplink.name.clone(),
+                role: Role::Uplink,
+                side,
+            })
+        });
+        hooks.filter(|hook| attacher.has_program(hook)).collect()
+    }
+
+    fn sync_uplinks(&self, attacher: &Attacher, synced: bool, problems: &mut Vec<String>) {
+        let mut wanted = BTreeSet::new();
+        for hook in self.hooks(attacher) {
+            if let Err(e) = attacher.ensure(&hook).and_then(|_| attacher.check(&hook)) {
+                problems.push(e.to_string());
+            }
+            wanted.insert(hook.link());
+        }
+        if !synced {
+            return;
+        }
+        for link in attacher.pinned().unwrap_or_default() {
+            if link.starts_with("up-") && !wanted.contains(&link) {
+                problems.extend(attacher.detach(&link).err().map(|e| e.to_string()));
+            }
+        }
+    }
+
+    fn sync_routes(&mut self, synced: bool, problems: &mut Vec<String>) {
+        let change = route::diff_routes(&self.network.routes, &self.desired.routes);
+        for route in &change.replace {
+            if let Err(e) = self.netlink.replace_route(route) {
+                problems.push(e.to_string());
+            }
+        }
+        if synced {
+            for route in &change.remove {
+                problems.extend(
+                    self.netlink
+                        .delete_route(route)
+                        .err()
+                        .map(|e| e.to_string()),
+                );
+            }
+        }
+    }
+
+    fn sync_file(&mut self, problems: &mut Vec<String>) {
+        let Some(file) = &self.desired.file else {
+            return;
+        };
+        let bytes = serde_json::to_vec_pretty(file).unwrap_or_default();
+        if self.written.as_ref() == Some(&bytes) {
+            return;
+        }
+        match write_by_rename(&self.file, &bytes) {
+            Ok(()) => self.written = Some(bytes),
+            Err(e) => problems.push(e.to_string()),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Commands of the API, answered from what the engine knows.
+
+use std::time::Instant;
+
+use weir_api::{
+    endpoint::{AdoptRequest, Endpoint},
+    error::{ApiError, Reason},
+    status::{Counts, Status},
+};
+
+use super::{
+    Command, Engine, Reply,
+    adopt::Pending,
+    endpoints::{self, Key},
+};
+use crate::{compile, metrics, state::Kind};
+
+impl Engine {
+    /// Answers, or remembers to.
+    pub(super) fn command(&mut self, command: Command) {
+        // A failed send means that whoever asked is gone.
+        match command {
+            Command::Adopt(request, reply) => self.adopt(*request, reply),
+            Command::Remove(key, reply) => {
+                let result = if self.local.leave(&key) {
+                    self.dirty.endpoints = true;
+                    Ok(())
+                } else {
+                    Err(not_found(&key))
+                };
+                let _ = reply.send(result);
+            }
+            Command::Endpoints(reply) => drop(reply.send(self.endpoint_list())),
+            Command::Status(reply) => drop(reply.send(self.status())),
+            Command::Objects(reply) => drop(reply.send(self.store.to_list())),
+            Command::Policies(reply) => drop(reply.send(serde_json::json!([]))),
+            Command::Services(reply) => drop(reply.send(serde_json::json!([]))),
+            Command::Verdict(request, reply) => {
+                let answer = match self.view.verdict(&request) {
+                    Ok(Some(verdict)) => Ok(verdict),
+                    Ok(None) => Err(ApiError {
+                        reason: Reason::NotFound,
+                        message: format!(
+                            "{}: no endpoint of node {} has this address",
+                            request.endpoint, self.config.node_name
+                        ),
+                    }),
+                    Err(e) => Err(ApiError {
+                        reason: Reason::Internal,
+                        message: e.to_string(),
+                    }),
+                };
+                let _ = reply.send(answer);
+            }
+            Command::Metrics(reply) => drop(reply.send(self.metrics())),
+        }
+    }
+
+    fn adopt(&mut self, request: AdoptRequest, reply: Reply<Result<Endpoint, ApiError>>) {
+        if let Err(error) = self.check_request(&request) {
+            let _ = reply.send(Err(error));
+            return;
+        }
+        let key = endpoints::key(&request);
+        let same = self
+            .local
+            .records
+            .get(&key)
+            .map(|r| r.attachment == request);
+        if same == Some(false) {
+            // Made anew by the plugin: what was there is replaced.
+            self.local.leave(&key);
+        }
+        let deadline = Instant::now() + self.config.adopt_timeout;
+        self.pending.push(Pending {
+            request,
+            reply,
+            deadline,
+            failure: None,
+        });
+        // Its device is younger than the last reading of the network.
+        self.dirty.network = true;
+        self.dirty.endpoints = true;
+    }
+
+    /// Refuses what cannot become right by waiting.
+    fn check_request(&self, request: &AdoptRequest) -> Result<(), ApiError> {
+        let bad = |message| {
+            Err(ApiError {
+                reason: Reason::BadRequest,
+                message,
+            })
+        };
+        if let Err(message) = compile::endpoint::entry(request, 0, 0) {
+            return bad(message);
+        }
+        let key = endpoints::key(request);
+        for address in &request.addresses {
+            if let Some(owner) = self.local.other_owner(&key, *address) {
+                let AdoptRequest {
+                    container_id,
+                    ifname,
+                    ..
+                } = &owner.attachment;
+                return bad(format!(
+                    "addresses: {address} is in use by endpoint {container_id}/{ifname}: delete that one first"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// One endpoint as the API shows it.
+    pub(super) fn endpoint(&self, key: &Key) -> Option<Endpoint> {
+        let record = self.local.records.get(key)?;
+        let [ingress, egress] = self.policy.directions(record.slot);
+        Some(Endpoint {
+            attachment: record.attachment.clone(),
+            slot: record.slot,
+            ingress,
+            egress,
+            attached: self.local.is_in_place(key),
+        })
+    }
+
+    fn endpoint_list(&self) -> Vec<Endpoint> {
+        let mut list: Vec<Endpoint> = self
+            .local
+            .records
+            .iter()
+            .filter(|(key, _)| !self.local.is_leaving(key))
+            .filter_map(|(key, _)| self.endpoint(key))
+            .collect();
+        list.sort_by_cached_key(|endpoint| {
+            let pod = endpoint.attachment.pod.as_ref();
+            let pod = pod.map(|p| (p.namespace.clone(), p.name.clone()));
+            (
+                pod,
+                endpoint.attachment.container_id.clone(),
+                endpoint.attachment.ifname.clone(),
+            )
+        });
+        list
+    }
+
+    fn status(&self) -> Status {
+        let hooks = self.node.hooks(&self.attacher);
+        let uplinks_attached = hooks.iter().all(|hook| self.attacher.check(hook).is_ok());
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            node: self.config.node_name.clone(),
+            synced: self.synced,
+            ready: self.synced && uplinks_attached && self.node.desired.file.is_some(),
+            degraded: self.problems.values().flatten().cloned().collect(),
+            features: self.kernel.features.list().to_vec(),
+            pod_cidrs: self
+                .node
+                .desired
+                .file
+                .iter()
+                .flat_map(|file| file.pod_cidrs.iter().map(ToString::to_string))
+                .collect(),
+            counts: Counts {
+                endpoints: self.local.records.iter().count(),
+                services: self.store.count(Kind::Service),
+                policies: self.store.count(Kind::NetworkPolicy),
+                pods: self.store.count(Kind::Pod),
+            },
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let status = self.status();
+        let mut text = metrics::Text::default();
+        let agent = [
+            ("version", status.version.as_str()),
+            ("node", status.node.as_str()),
+        ];
+        text.gauge(
+            "weir_agent_info",
+            "The agent's version and node.",
+            &agent,
+            1.0,
+        );
+        let flag = |b: bool| if b { 1.0 } else { 0.0 };
+        text.gauge(
+            "weir_source_synced",
+            "Whether the source has synced.",
+            &[],
+            flag(status.synced),
+        );
+        text.gauge(
+            "weir_ready",
+            "Whether ADD can be served.",
+            &[],
+            flag(status.ready),
+        );
+        let help = "Things that are wrong now.";
+        text.gauge("weir_problems", help, &[], status.degraded.len() as f64);
+        let Counts {
+            endpoints,
+            services,
+            policies,
+            pods,
+        } = status.counts;
+        let help = "Objects and endpoints the agent knows of.";
+        for (kind, n) in [
+            ("endpoint", endpoints),
+            ("service", services),
+            ("policy", policies),
+            ("pod", pods),
+        ] {
+            text.gauge("weir_objects", help, &[("kind", kind)], n as f64);
+        }
+        let waiting = self.pending.len() as f64;
+        text.gauge(
+            "weir_adoptions_waiting",
+            "ADDs that wait for their Pod.",
+            &[],
+            waiting,
+        );
+        let stats = &self.stats;
+        text.counter(
+            "weir_applies_total",
+            "Rounds of applying.",
+            &[],
+            stats.applies as f64,
+        );
+        let help = "Time spent in applying.";
+        text.counter("weir_apply_seconds_total", help, &[], stats.apply_seconds);
+        let help = "Rounds in which something failed.";
+        text.counter(
+            "weir_apply_errors_total",
+            help,
+            &[],
+            stats.apply_errors as f64,
+        );
+        let help = "ADDs by result.";
+        for (result, n) in [("adopted", stats.adopted), ("refused", stats.refused)] {
+            text.counter(
+                "weir_adoptions_total",
+                help,
+                &[("result", result)],
+                n as f64,
+            );
+        }
+        let help = "Writes to pinned maps since the agent started.";
+        text.counter("weir_map_writes_total", help, &[], self.writes.get() as f64);
+        let help = "Programs that this start pinned because they were new or differed.";
+        text.gauge(
+            "weir_programs_replaced",
+            help,
+            &[],
+            self.kernel.loaded.replaced as f64,
+        );
+        metrics::packets(&mut text, &self.counters);
+        text.finish()
+    }
+}
+
+fn not_found(key: &Key) -> ApiError {
+    ApiError {
+        reason: Reason::NotFound,
+        message: format!("no endpoint of container {} interface {}", key.0, key.1),
+    }
+}

@@ -1,0 +1,72 @@
+//! `/metrics`, `/healthz` (alive) and `/readyz` (synced and attached).
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+use tokio::{net::TcpListener, time::timeout};
+
+use crate::engine::{Command, Handle};
+
+/// An engine that does not answer for so long is stuck.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Listens.
+///
+/// # Errors
+/// The address cannot be bound: named, with the remedy.
+pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|e| {
+        let message =
+            format!("metrics address {address}: {e}: give another by --metrics-address, or none");
+        io::Error::new(e.kind(), message)
+    })
+}
+
+/// The routes, asking that engine.
+pub fn router(engine: Handle) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(engine)
+}
+
+async fn metrics(State(engine): State<Handle>) -> (StatusCode, String) {
+    match timeout(PATIENCE, engine.ask(Command::Metrics)).await {
+        Ok(Ok(page)) => (StatusCode::OK, page),
+        _ => stuck(),
+    }
+}
+
+async fn healthz(State(engine): State<Handle>) -> (StatusCode, String) {
+    match timeout(PATIENCE, engine.ask(Command::Status)).await {
+        Ok(Ok(_)) => (StatusCode::OK, "ok\n".into()),
+        _ => stuck(),
+    }
+}
+
+async fn readyz(State(engine): State<Handle>) -> (StatusCode, String) {
+    match timeout(PATIENCE, engine.ask(Command::Status)).await {
+        Ok(Ok(status)) if status.ready => (StatusCode::OK, "ok\n".into()),
+        Ok(Ok(status)) => {
+            let synced = if status.synced {
+                "synced"
+            } else {
+                "the source has not synced"
+            };
+            let problems = status.degraded.join("\n");
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("not ready: {synced}\n{problems}\n"),
+            )
+        }
+        _ => stuck(),
+    }
+}
+
+fn stuck() -> (StatusCode, String) {
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the engine does not answer\n".into(),
+    )
+}

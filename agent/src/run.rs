@@ -1,0 +1,162 @@
+//! Wires the parts together and runs them until a signal.
+
+use std::{fs, process::ExitCode, thread};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+
+use crate::{
+    cni,
+    config::{self, Config, Invocation, Source},
+    dataplane::{Features, load, object, pins::Pins},
+    engine::{Engine, Event, Handle, Kernel},
+    log, metrics,
+    node::monitor::Monitor,
+    source,
+};
+
+/// `weir-agent`'s main: 0 after a signal, 1 on failure, 2 on a wrong command line.
+pub fn main() -> ExitCode {
+    let config = match config::from_process() {
+        Ok(Invocation::Run(config)) => *config,
+        Ok(Invocation::Print(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(config::ConfigError::Usage(error)) => error.exit(),
+        Err(error) => {
+            eprintln!("weir-agent: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    if let Err(error) = log::init(config.log_format, &config.log_level) {
+        eprintln!("weir-agent: log-level: {error}");
+        return ExitCode::from(2);
+    }
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    let kernel = take_over(&config)?;
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .context("/proc/sys/kernel/random/boot_id")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting threads")?;
+    runtime.block_on(serve(config, kernel, boot_id.trim().to_owned()))
+}
+
+/// Everything that can refuse to start: kernel, bpffs, lock, object.
+fn take_over(config: &Config) -> anyhow::Result<Kernel> {
+    let features = Features::detect()?;
+    for feature in features.list() {
+        tracing::info!(
+            feature = feature.name,
+            state = feature.state,
+            "{}",
+            feature.detail
+        );
+    }
+    fs::create_dir_all(&config.state_dir)
+        .with_context(|| format!("state directory {}", config.state_dir.display()))?;
+    let pins = Pins::new(&config.bpffs);
+    let lock = pins.prepare()?;
+    let loaded = load::load(&object::bytes()?, &pins)?;
+    tracing::info!(
+        kernel = features.release,
+        programs = loaded.programs,
+        replaced = loaded.replaced,
+        "programs loaded"
+    );
+    Ok(Kernel {
+        lock,
+        pins,
+        features,
+        loaded,
+    })
+}
+
+async fn serve(config: Config, kernel: Kernel, boot_id: String) -> anyhow::Result<()> {
+    let (sender, events) = mpsc::channel(1024);
+    let handle = Handle::new(sender);
+    // Subscribed before the engine reads the network for the first time.
+    let monitor = Monitor::new().context("rtnetlink subscription")?;
+    let listener = cni::listen(&config.socket)?;
+    if let Some(address) = config.metrics_address {
+        let listener = metrics::server::listen(address).await?;
+        let app = metrics::server::router(handle.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+    }
+    tokio::spawn(watch_network(monitor, handle.clone()));
+    tokio::spawn(watch_source(config.source.clone(), handle.clone()));
+    let app = cni::router(handle.clone());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    tokio::spawn(watch_signals(handle));
+    let engine = Engine::new(config, kernel, &boot_id)?;
+    let (done, result) = tokio::sync::oneshot::channel();
+    thread::Builder::new()
+        .name("engine".into())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build();
+            // Whoever waits for the result is this process's main task.
+            let _ = done.send(runtime.and_then(|runtime| runtime.block_on(engine.run(events))));
+        })?;
+    result.await.context("the engine has died")??;
+    tracing::info!("stopped; everything stays in force in the kernel");
+    Ok(())
+}
+
+async fn watch_network(mut monitor: Monitor, engine: Handle) {
+    loop {
+        if let Err(e) = monitor.changed().await {
+            tracing::error!("rtnetlink subscription: {e}");
+            return;
+        }
+        if !engine.send(Event::Network).await {
+            return;
+        }
+    }
+}
+
+async fn watch_source(source: Source, engine: Handle) {
+    let Source::Dir(path) = source;
+    let (batches, mut received) = mpsc::channel(16);
+    let forward = async {
+        while let Some(batch) = received.recv().await {
+            if !engine.send(Event::Source(batch)).await {
+                return;
+            }
+        }
+    };
+    let (result, ()) = tokio::join!(source::dir::run(path, batches), forward);
+    if let Err(e) = result {
+        engine.send(Event::SourceFailed(e.to_string())).await;
+    }
+}
+
+async fn watch_signals(engine: Handle) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    engine.send(Event::Stop).await;
+}
