@@ -1,0 +1,260 @@
+//! One file: from text to objects.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::object::{Object, kind_info};
+use crate::salvage;
+use crate::value::Value;
+use crate::yaml;
+
+/// Something about a place in a file; shown as `FILE:LINE: TEXT`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Note {
+    /// The file.
+    pub file: PathBuf,
+    /// The line, from 1.
+    pub line: usize,
+    /// What there is to say.
+    pub text: String,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file.display(), self.line, self.text)
+    }
+}
+
+/// An object, and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Located {
+    /// The object. Namespaced ones have a namespace, all have a name.
+    pub object: Object,
+    /// Its file.
+    pub file: PathBuf,
+    /// The line its document begins at, from 1.
+    pub line: usize,
+}
+
+/// What a file holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parsed {
+    /// The objects of kinds that Weir reads, in order.
+    pub objects: Vec<Located>,
+    /// Documents that do not parse: the file is broken there. The others still count.
+    pub errors: Vec<Note>,
+    /// What the API server would refuse or what is easily a mistake. An object that is refused is
+    /// left out, but a NetworkPolicy is kept so that it isolates (fail closed).
+    pub warnings: Vec<Note>,
+    /// Kinds and fields that were passed over.
+    pub passed_over: Vec<Note>,
+}
+
+/// Reads the bytes of a file; `file` is only named, not opened.
+pub fn parse_bytes(file: &Path, bytes: &[u8]) -> Parsed {
+    match yaml::decode(bytes) {
+        Ok(text) => parse_decoded(file, &text),
+        Err((line, text)) => Parsed {
+            errors: vec![Note {
+                file: file.to_owned(),
+                line,
+                text,
+            }],
+            ..Parsed::default()
+        },
+    }
+}
+
+/// Reads the text of a file; `file` is only named, not opened.
+pub fn parse_text(file: &Path, text: &str) -> Parsed {
+    parse_bytes(file, text.as_bytes())
+}
+
+fn parse_decoded(file: &Path, text: &str) -> Parsed {
+    let mut parser = FileParser {
+        file,
+        line: 1,
+        parsed: Parsed::default(),
+    };
+    for document in yaml::documents(text) {
+        parser.line = document.line;
+        for (line, key) in document.duplicate_keys {
+            let text = format!("key {key:?} stands twice in one mapping: the last one counts");
+            parser.parsed.warnings.push(parser.note(line, text));
+        }
+        match document.value {
+            Ok(value) => parser.document(value, None),
+            Err((line, text)) => {
+                let error = parser.note(line, text);
+                parser.parsed.errors.push(error);
+            }
+        }
+    }
+    parser.parsed
+}
+
+struct FileParser<'a> {
+    file: &'a Path,
+    line: usize,
+    parsed: Parsed,
+}
+
+impl FileParser<'_> {
+    fn note(&self, line: usize, text: String) -> Note {
+        Note {
+            file: self.file.to_owned(),
+            line,
+            text,
+        }
+    }
+
+    fn warn(&mut self, text: String) {
+        self.parsed.warnings.push(self.note(self.line, text));
+    }
+
+    fn pass_over(&mut self, text: String) {
+        self.parsed.passed_over.push(self.note(self.line, text));
+    }
+
+    /// One document, or an item of a list; `implied` is what a typed list says of its items.
+    fn document(&mut self, value: Value, implied: Option<(&str, &str)>) {
+        let text = |key: &str| value.get(key).and_then(Value::as_str);
+        let kind = text("kind").or(implied.map(|(_, kind)| kind));
+        let version = text("apiVersion").or(implied.map(|(version, _)| version));
+        let (Some(kind), true) = (kind, value.as_object().is_some()) else {
+            self.pass_over("a document without kind is no Kubernetes object".to_owned());
+            return;
+        };
+        let (kind, version) = (kind.to_owned(), version.unwrap_or_default().to_owned());
+        if let Some(item_kind) = kind.strip_suffix("List")
+            && let Some(items) = value.get("items").and_then(Value::as_array)
+        {
+            let implied = (!item_kind.is_empty()).then_some((version.as_str(), item_kind));
+            for item in items {
+                self.document(item.clone(), implied);
+            }
+            return;
+        }
+        let Some(info) = kind_info(&kind) else {
+            self.pass_over(format!("kind {kind} ({version}) is not needed"));
+            return;
+        };
+        let (group, number) = version.rsplit_once('/').unwrap_or(("", &version));
+        // Before their present groups these kinds lived in `extensions`.
+        if group != info.group && group != "extensions" && !version.is_empty() {
+            self.pass_over(format!("kind {kind} of {version} is not needed"));
+            return;
+        }
+        if group != info.group || number != info.version {
+            let wanted = match info.group {
+                "" => info.version.to_owned(),
+                group => format!("{group}/{}", info.version),
+            };
+            self.warn(format!(
+                "{kind} of apiVersion {version:?} is read as {wanted}"
+            ));
+        }
+        self.object(&kind, info.namespaced, value);
+    }
+
+    fn object(&mut self, kind: &str, namespaced: bool, value: Value) {
+        let json: serde_json::Value = value.clone().into();
+        let object = match Object::decode(kind, json) {
+            Ok(object) => Some(object),
+            Err(error) => self.refused(kind, &value, &error.to_string()),
+        };
+        let Some(mut object) = object else { return };
+        let metadata = object.metadata_mut();
+        if !namespaced {
+            metadata.namespace = None;
+        } else if metadata.namespace.as_deref().unwrap_or_default().is_empty() {
+            metadata.namespace = Some("default".to_owned());
+        }
+        if metadata.name.as_deref().unwrap_or_default().is_empty() {
+            let stem = metadata.generate_name.clone();
+            let name = format!(
+                "{}{}",
+                stem.unwrap_or_else(|| "unnamed-".to_owned()),
+                self.line
+            );
+            metadata.name = Some(name.clone());
+            self.warn(format!(
+                "{kind} has no metadata.name: it is taken as {name}"
+            ));
+        }
+        self.unknown_fields(&object, &value);
+        self.parsed.objects.push(Located {
+            object,
+            file: self.file.to_owned(),
+            line: self.line,
+        });
+    }
+
+    /// What is left of an object that does not decode.
+    fn refused(&mut self, kind: &str, value: &Value, error: &str) -> Option<Object> {
+        let metadata = value.get("metadata");
+        let field = |key| {
+            metadata
+                .and_then(|m: &Value| m.get(key))
+                .and_then(Value::as_str)
+        };
+        let name = match (field("namespace"), field("name")) {
+            (Some(namespace), Some(name)) => format!("{kind} {namespace}/{name}"),
+            (None, Some(name)) => format!("{kind} {name}"),
+            (_, None) => format!("a {kind} without name"),
+        };
+        if kind == "NetworkPolicy" {
+            self.warn(format!(
+                "{name}: the API server refuses it: {error}; what does not decode allows nothing"
+            ));
+            return Some(Object::NetworkPolicy(salvage::network_policy(value)));
+        }
+        self.warn(format!(
+            "{name}: the API server refuses it: {error}; it is left out"
+        ));
+        None
+    }
+
+    /// Fields that decoding dropped. In a NetworkPolicy that is a warning: a rule whose `from` is
+    /// misspelt allows everyone.
+    fn unknown_fields(&mut self, object: &Object, value: &Value) {
+        let Ok(known) = object.to_json() else { return };
+        let mut fields = Vec::new();
+        unknown(value, &known, &mut String::new(), &mut fields);
+        for field in fields {
+            let text = format!("{}: unknown field {field}", object.key());
+            if object.kind() == "NetworkPolicy" {
+                self.warn(text.clone());
+            }
+            self.pass_over(text);
+        }
+    }
+}
+
+/// Collects the paths of keys that `value` has and `known` has not. Null counts as not there.
+fn unknown(value: &Value, known: &serde_json::Value, path: &mut String, fields: &mut Vec<String>) {
+    let length = path.len();
+    match (value, known) {
+        (Value::Object(entries), serde_json::Value::Object(map)) => {
+            for (key, value) in entries.iter().filter(|(_, v)| !v.is_null()) {
+                if !path.is_empty() {
+                    path.push('.');
+                }
+                path.push_str(key);
+                match map.get(key) {
+                    Some(known) => unknown(value, known, path, fields),
+                    None => fields.push(path.clone()),
+                }
+                path.truncate(length);
+            }
+        }
+        (Value::Array(values), serde_json::Value::Array(list)) => {
+            for (i, (value, known)) in values.iter().zip(list).enumerate() {
+                path.push_str(&format!("[{i}]"));
+                unknown(value, known, path, fields);
+                path.truncate(length);
+            }
+        }
+        _ => {}
+    }
+}
