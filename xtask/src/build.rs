@@ -66,6 +66,25 @@ pub fn ebpf_command(ctx: &Context, deny_warnings: bool) -> Result<Command> {
 /// # Errors
 /// The toolchain is missing, or a build fails.
 pub fn dist(ctx: &Context) -> Result<()> {
+    let from = static_build(ctx, "static binaries", &[])?;
+    for (_, binary) in BINARIES {
+        install(&from.join(binary), &ctx.dist().join(binary))?;
+    }
+    step::line(&format!("  built: {}", ctx.dist().display()));
+    Ok(())
+}
+
+/// Builds the init of `vm-test`'s machines. Always with the other binaries, so that cargo chooses
+/// the same features and builds each dependency once.
+///
+/// # Errors
+/// The toolchain is missing, or a build fails.
+pub fn vm_init(ctx: &Context) -> Result<PathBuf> {
+    let extra = [("weir-tests", "weir-vm-init")];
+    Ok(static_build(ctx, "init of the test machine", &extra)?.join("weir-vm-init"))
+}
+
+fn static_build(ctx: &Context, name: &str, extra: &[(&str, &str)]) -> Result<PathBuf> {
     let object = ebpf(ctx)?;
     let mut cmd = ctx.cargo();
     cmd.args([
@@ -77,22 +96,49 @@ pub fn dist(ctx: &Context) -> Result<()> {
         "--target-dir",
     ])
     .arg(&ctx.target);
-    for (package, binary) in BINARIES {
+    for (package, binary) in BINARIES.iter().chain(extra) {
         cmd.args(["--package", package, "--bin", binary]);
     }
     static_binaries(&mut cmd);
-    cmd.env("WEIR_EBPF_OBJECT", &object);
-    ctx.step("static binaries", &mut cmd)?;
-    let from = ctx.target.join(&ctx.host).join("dist");
-    for (_, binary) in BINARIES {
-        install(&from.join(binary), &ctx.dist().join(binary))?;
+    crate::test::object_for_agent(ctx, &mut cmd, &object);
+    ctx.step(name, &mut cmd)?;
+    Ok(ctx.target.join(&ctx.host).join("dist"))
+}
+
+/// Builds test programs of weir-tests that run where there is no C library; name and place.
+///
+/// # Errors
+/// A build fails.
+pub fn static_tests(ctx: &Context, names: &[&str]) -> Result<Vec<(String, PathBuf)>> {
+    let object = ebpf(ctx)?;
+    let mut cmd = ctx.cargo();
+    cmd.args([
+        "test",
+        "--no-run",
+        "--profile",
+        "dist",
+        "--target",
+        &ctx.host,
+    ])
+    .args([
+        "--package",
+        "weir-tests",
+        "--message-format=json-render-diagnostics",
+    ]);
+    for name in names {
+        cmd.args(["--test", name]);
     }
-    step::line(&format!("  built: {}", ctx.dist().display()));
-    Ok(())
+    static_binaries(&mut cmd);
+    crate::test::object_for_agent(ctx, &mut cmd, &object);
+    let programs = crate::test::compile(ctx, "static test programs", &mut cmd)?;
+    Ok(programs
+        .into_iter()
+        .map(|p| (p.name, p.executable))
+        .collect())
 }
 
 /// Links the C library in, so that the binaries run on any distribution and in an empty image.
-pub fn static_binaries(cmd: &mut Command) {
+fn static_binaries(cmd: &mut Command) {
     let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     if !flags.is_empty() {
         flags.push(' ');

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::context::{Context, clean};
 use crate::count::Count;
-use crate::{build, step};
+use crate::{build, step, test};
 
 /// Needs rustc 1.88.
 const DENY_VERSION: &str = "0.20.2";
@@ -25,9 +25,8 @@ pub fn run(ctx: &Context) -> Result<Count> {
         ctx.cargo().args(["fmt", "--all", "--check"]),
     )?;
     let mut clippy = ctx.cargo();
-    clippy
-        .args(["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"])
-        .env("WEIR_EBPF_OBJECT", object);
+    clippy.args(["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"]);
+    test::object_for_agent(ctx, &mut clippy, &object);
     total += check(ctx, "clippy", &mut clippy)?;
     // Debian's compiler has no clippy, and clippy above saw the host's half of weir-ebpf only: what
     // is left for the BPF half is the compiler's own warnings.

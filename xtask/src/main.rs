@@ -9,6 +9,7 @@ mod signals;
 mod step;
 mod test;
 mod traces;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,12 @@ enum Chore {
     },
     /// Check formatting, clippy, warnings, licences and advisories
     Lint,
+    /// Load every eBPF program into the kernels that Weir supports, in QEMU
+    VmTest {
+        /// Only load and attach; without this the packet tests run there too
+        #[arg(long)]
+        load_only: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -67,6 +74,7 @@ fn chore(command: Chore) -> Result<ExitCode> {
             step::line(&format!("  built: {}", object.display()));
         }
         Chore::Build { ebpf: false } => build::dist(&ctx)?,
+        Chore::VmTest { load_only } => test::verdict(vm::run(&ctx, load_only)?)?,
         Chore::Lint => test::verdict(lint::run(&ctx)?)?,
         Chore::Test { filter } => test::verdict(test::run(&ctx, filter.as_deref())?)?,
     }

@@ -19,9 +19,12 @@ use crate::{build, setup, signals, step};
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
 /// One test program that cargo built.
-struct Program {
+pub struct Program {
+    /// The target's name.
+    pub name: String,
+    /// Where it is.
+    pub executable: PathBuf,
     label: String,
-    executable: PathBuf,
     package: PathBuf,
     root: bool,
 }
@@ -38,7 +41,19 @@ pub fn run(ctx: &Context, filter: Option<&str>) -> Result<Count> {
     bins.args(["build", "--workspace", "--bins"])
         .env("WEIR_EBPF_OBJECT", &object);
     ctx.step("debug binaries", &mut bins)?;
-    let programs = compile(ctx, &object)?;
+    let mut tests = ctx.cargo();
+    tests
+        .args([
+            "test",
+            "--no-run",
+            "--workspace",
+            "--lib",
+            "--bins",
+            "--tests",
+        ])
+        .arg("--message-format=json-render-diagnostics");
+    object_for_agent(ctx, &mut tests, &object);
+    let programs = compile(ctx, "test programs", &mut tests)?;
     let skips = ctx.logs.join("skips");
     // Not there on a first run.
     let _ = fs::remove_file(&skips);
@@ -58,22 +73,22 @@ pub fn run(ctx: &Context, filter: Option<&str>) -> Result<Count> {
     Ok(total)
 }
 
-/// Compiles every test program and lists them.
-fn compile(ctx: &Context, object: &Path) -> Result<Vec<Program>> {
-    let mut cmd = ctx.cargo();
-    cmd.args([
-        "test",
-        "--no-run",
-        "--workspace",
-        "--lib",
-        "--bins",
-        "--tests",
-    ])
-    .arg("--message-format=json-render-diagnostics")
-    .env("WEIR_EBPF_OBJECT", object);
+/// Names the object for the agent's build, unless it is where the agent looks by itself: a
+/// developer's plain `cargo build` and ours then agree on what is fresh.
+pub fn object_for_agent(ctx: &Context, cmd: &mut Command, object: &Path) {
+    if !object.starts_with(ctx.root.join("target/bpf/bpfel-unknown-none")) {
+        cmd.env("WEIR_EBPF_OBJECT", object);
+    }
+}
+
+/// Runs a cargo that compiles test programs and reports in JSON; lists the programs.
+///
+/// # Errors
+/// They do not compile.
+pub fn compile(ctx: &Context, name: &str, cmd: &mut Command) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
-    let done = step::observe(&ctx.logs, "test programs", &mut cmd, None, |line| {
-        programs.extend(program(line));
+    let done = step::observe(&ctx.logs, name, cmd, None, |line| {
+        programs.extend(program(line))
     })?;
     if !done.ok {
         let said: Vec<&str> = done
@@ -82,16 +97,13 @@ fn compile(ctx: &Context, object: &Path) -> Result<Vec<Program>> {
             .map(String::as_str)
             .filter(|l| !l.starts_with('{'))
             .collect();
+        let log = done.log.display();
         bail!(
-            "step `test programs` failed\n{}\n(whole output: {})",
-            said.join("\n"),
-            done.log.display()
+            "step `{name}` failed\n{}\n(whole output: {log})",
+            said.join("\n")
         );
     }
-    step::line(&format!(
-        "  test programs: done in {}",
-        step::seconds(done.took)
-    ));
+    step::line(&format!("  {name}: done in {}", step::seconds(done.took)));
     programs.sort_by(|a, b| (a.root, &a.label).cmp(&(b.root, &b.label)));
     Ok(programs)
 }
@@ -114,9 +126,11 @@ fn program(line: &str) -> Option<Program> {
     let name = target["name"].as_str()?;
     // The one rule: what weir-tests drives needs root, but for the rules about the repository.
     let root = kind == "test" && package.ends_with("tests") && name != "tidy";
+    let label = format!("{name} ({kind})");
     Some(Program {
-        label: format!("{name} ({kind})"),
+        name: name.to_owned(),
         executable,
+        label,
         package,
         root,
     })

@@ -1,0 +1,170 @@
+//! The first and only process of the virtual machine that `cargo xtask vm-test` boots: loads the
+//! embedded eBPF object into this kernel the way the agent does, says what came of it, and
+//! switches the machine off.
+//!
+//! Each check is one line on the console: `WEIR-VM ok NAME: detail` or `WEIR-VM failed NAME:
+//! detail`; the last line is `WEIR-VM end`. Every program in `/tests` is a test program to run.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use aya::EbpfLoader;
+use aya::programs::Program;
+use nix::mount::{MsFlags, mount};
+use weir_agent::dataplane::attach::{Attacher, Hook, Role, Side};
+use weir_agent::dataplane::pins::Pins;
+use weir_agent::dataplane::{Features, cgroup, load, object};
+
+const BPFFS: &str = "/sys/fs/bpf";
+const CGROUP: &str = "/sys/fs/cgroup";
+
+fn main() {
+    if std::process::id() != 1 {
+        eprintln!("weir-vm-init is the init of a test machine: run `cargo xtask vm-test`");
+        std::process::exit(2);
+    }
+    // The kernel's own last words share the console: ours begin on a line of their own.
+    println!();
+    report("kernel", kernel());
+    report("object", programs().map(|all| format!("{} programs", all.len())));
+    report("load, pin, adopt", pinned());
+    report("attach to a device", device());
+    report("attach to a cgroup", sockets());
+    for test in tests() {
+        run(&test);
+    }
+    println!("WEIR-VM end");
+    if let Err(err) = fs::write("/proc/sysrq-trigger", "o") {
+        println!("cannot switch the machine off: {err}");
+        return;
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+fn report(name: &str, result: Result<String>) {
+    match result {
+        Ok(detail) => println!("WEIR-VM ok {name}: {detail}"),
+        Err(err) => println!("WEIR-VM failed {name}: {err:#}"),
+    }
+}
+
+/// File systems, and what the agent finds the kernel to have.
+fn kernel() -> Result<String> {
+    for (kind, dir) in [
+        ("proc", "/proc"),
+        ("sysfs", "/sys"),
+        ("devtmpfs", "/dev"),
+        ("bpf", BPFFS),
+        ("cgroup2", CGROUP),
+        ("tmpfs", "/run"),
+        ("tmpfs", "/tmp"),
+    ] {
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {dir}"))?;
+        mount(Some(kind), dir, Some(kind), MsFlags::empty(), None::<&str>)
+            .with_context(|| format!("cannot mount {kind} on {dir}"))?;
+    }
+    let features = Features::detect()?;
+    let list: Vec<String> =
+        features.list().iter().map(|f| format!("{} {}", f.name, f.state)).collect();
+    Ok(format!("{} ({})", features.release, list.join(", ")))
+}
+
+/// Every program through the verifier, one line each; one that is refused does not hide the next.
+fn programs() -> Result<Vec<String>> {
+    let bytes = object::bytes()?;
+    let mut ebpf = EbpfLoader::new().load(&bytes).context("maps and relocations")?;
+    let mut names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
+    names.sort();
+    ensure!(!names.is_empty(), "the object holds no program");
+    let mut refused = 0;
+    for name in &names {
+        let program = ebpf.program_mut(name).context("a listed program is gone")?;
+        let result = verified(program);
+        refused += usize::from(result.is_err());
+        report(&format!("verifier {name}"), result);
+    }
+    ensure!(refused == 0, "{refused} of {} programs refused", names.len());
+    Ok(names)
+}
+
+fn verified(program: &mut Program) -> Result<String> {
+    let info = match program {
+        Program::SchedClassifier(p) => p.load().and_then(|()| p.info()),
+        Program::CgroupSockAddr(p) => p.load().and_then(|()| p.info()),
+        Program::CgroupSock(p) => p.load().and_then(|()| p.info()),
+        Program::Xdp(p) => p.load().and_then(|()| p.info()),
+        other => bail!("weir-vm-init does not know programs of type {:?}", other.prog_type()),
+    }?;
+    let count = info.verified_instruction_count();
+    Ok(count.map_or_else(|| "loaded".to_owned(), |n| format!("{n} instructions verified")))
+}
+
+/// The agent's own loader: pins everything; a second time it finds all of it and replaces nothing.
+fn pinned() -> Result<String> {
+    let pins = Pins::new(Path::new(BPFFS).join("weir").as_path());
+    let _lock = pins.prepare()?;
+    let bytes = object::bytes()?;
+    let first = load::load(&bytes, &pins)?;
+    let second = load::load(&bytes, &pins)?;
+    ensure!(first.programs > 0 && first.replaced == first.programs, "first load: {first:?}");
+    ensure!(second.replaced == 0, "a second load of the same object replaced {second:?}");
+    Ok(format!("{} programs pinned, then found again", first.programs))
+}
+
+/// tcx links where the kernel has them, clsact filters where it has not.
+fn device() -> Result<String> {
+    let features = Features::detect()?;
+    let pins = Pins::new(Path::new(BPFFS).join("weir").as_path());
+    let attacher = Attacher::new(&pins, features.tcx);
+    let mut attached = 0;
+    for (role, side) in [
+        (Role::Endpoint, Side::In),
+        (Role::Endpoint, Side::Out),
+        (Role::Uplink, Side::In),
+        (Role::Uplink, Side::Out),
+    ] {
+        // The loopback device is the one that every machine has.
+        let hook = Hook { ifindex: 1, ifname: "lo".to_owned(), role, side };
+        if !attacher.has_program(&hook) {
+            continue;
+        }
+        attacher.ensure(&hook)?;
+        attacher.check(&hook)?;
+        attacher.detach_hook(&hook)?;
+        ensure!(attacher.check(&hook).is_err(), "{} is still attached", hook.program());
+        attached += 1;
+    }
+    ensure!(attached > 0, "no program for any hook");
+    Ok(format!("{attached} hooks by {}", if features.tcx { "tcx" } else { "clsact" }))
+}
+
+fn sockets() -> Result<String> {
+    let group = Path::new(CGROUP).join("weir");
+    fs::create_dir(&group).context("cannot make a cgroup")?;
+    let pins = Pins::new(Path::new(BPFFS).join("weir").as_path());
+    let hooks = cgroup::ensure(&pins, &group)?;
+    ensure!(hooks > 0, "no socket hook was attached");
+    Ok(format!("{hooks} hooks"))
+}
+
+fn tests() -> Vec<std::path::PathBuf> {
+    let mut found: Vec<_> =
+        fs::read_dir("/tests").into_iter().flatten().flatten().map(|e| e.path()).collect();
+    found.sort();
+    found
+}
+
+/// A test program writes its own summary to the console, where `vm-test` reads it.
+fn run(test: &Path) {
+    let name = test.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let status = Command::new(test).env("PATH", "/bin").current_dir("/tmp").status();
+    let result = status.context("cannot start").and_then(|status| {
+        ensure!(status.success(), "{status}");
+        Ok("passed".to_owned())
+    });
+    report(&format!("tests of {name}"), result);
+}
