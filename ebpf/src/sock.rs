@@ -3,9 +3,9 @@
 //! The decisions are functions over [`Sockets`], so that host tests run them. A socket is known by
 //! its cookie. Policy is never judged here: packets are, after the translation.
 
+use weir_abi::Proto;
 use weir_abi::service::{Backend, BackendId};
 use weir_abi::sock::{SockAddr, SockConn, SockKey, UdpFlow};
-use weir_abi::Proto;
 
 use crate::service::{Frontend, Pick, Tables, current_in, frontend_in, pick};
 
@@ -93,9 +93,13 @@ pub fn sendmsg<S: Sockets>(sockets: &S, cookie: u64, dst: SockAddr) -> Outcome {
         Frontend::Serves(key) => key,
         Frontend::Refuse => return Outcome::Refuse,
         Frontend::NotAService => {
-            // The application dials a backend's own address: replies must show that one.
+            // The application dials a backend's own address: replies must show that one. Not so
+            // what it sends on its connection: an IPv6 socket connected to an IPv4-mapped address
+            // comes here with every datagram, its destination named.
             let rev = SockKey::new(cookie, dst);
-            if sockets.rev(&rev).is_some() {
+            if sockets.rev(&rev).is_some()
+                && sockets.conn(cookie).is_none_or(|conn| conn.backend != dst)
+            {
                 sockets.drop_rev(&rev);
             }
             return Outcome::Untouched;

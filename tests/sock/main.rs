@@ -1,1 +1,37 @@
-//! sock tests.
+//! The cgroup socket hooks with real sockets: each test runs in a process of its own, in a network
+//! namespace and a sub-cgroup of its own, where the programs are attached.
+
+mod change;
+mod coexist;
+mod connected;
+mod refuse;
+mod rig;
+mod servers;
+mod unconnected;
+
+/// One test for each way a socket can name its peer: IPv4, IPv6, and IPv4 from an IPv6 socket.
+macro_rules! families {
+    ($($(#[$meta:meta])* fn $name:ident($family:ident) $body:block)+) => { $(
+        $(#[$meta])*
+        mod $name {
+            use super::*;
+            use crate::rig::{self, Family};
+
+            fn body($family: Family) $body
+
+            #[test]
+            fn v4() {
+                rig::isolated(|| body(Family::V4));
+            }
+            #[test]
+            fn v6() {
+                rig::isolated(|| body(Family::V6));
+            }
+            #[test]
+            fn v4_mapped() {
+                rig::isolated(|| body(Family::Mapped));
+            }
+        }
+    )+ };
+}
+use families;

@@ -260,6 +260,14 @@ fn a_backend_dialled_by_its_own_address_shows_its_own_address() {
 }
 
 #[test]
+fn a_datagram_on_a_connection_that_names_its_backend_is_still_the_frontends() {
+    let fake = Fake::default().serve(1, &[1]);
+    connect(&fake, 7, frontend(1), Proto::UDP);
+    assert_eq!(sendmsg(&fake, 7, backend(1)), Outcome::Untouched);
+    assert_eq!(recvmsg(&fake, 7, backend(1)), Some(frontend(1)));
+}
+
+#[test]
 fn a_socket_that_connects_again_is_free_to_take_the_same_backend() {
     let fake = Fake::default().serve(1, &[1]).serve(2, &[1]);
     connect(&fake, 7, frontend(1), Proto::UDP);
