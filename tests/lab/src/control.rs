@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command as Process, Stdio};
@@ -42,11 +43,22 @@ impl Control {
     /// # Errors
     /// When the process cannot be started.
     pub fn start(name: &str, place: Place) -> Result<Self> {
+        Self::start_at(name, place, None)
+    }
+
+    /// The same on one address only, which it also probes from.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn start_at(name: &str, place: Place, bind: Option<IpAddr>) -> Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let mut command = Process::new(bin("weir-lab")?);
         command
             .args(["pod-server", name])
             .stdin(Stdio::from(OwnedFd::from(theirs)));
+        if let Some(bind) = bind {
+            command.args(["--bind", &bind.to_string()]);
+        }
         command.stdout(Stdio::null());
         let child = spawn::spawn(command, place)?;
         let pending = Pending::default();

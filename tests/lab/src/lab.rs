@@ -98,7 +98,6 @@ pub struct Lab {
     /// The objects the agents see.
     pub cluster: Cluster,
     pods: Mutex<Vec<Arc<Pod>>>,
-    outside: Mutex<Vec<Arc<Control>>>,
     fabric: Holder,
     cgroup: PathBuf,
     next_pod: AtomicU32,
@@ -155,7 +154,6 @@ impl Lab {
             nodes,
             cluster,
             pods: Mutex::default(),
-            outside: Mutex::default(),
             fabric,
             cgroup,
             next_pod: AtomicU32::new(1),
@@ -303,30 +301,18 @@ impl Lab {
         Ok(())
     }
 
-    /// Starts a server outside the cluster, in the fabric's namespace, with addresses of its own.
-    /// All such servers share the namespace: ports must differ or be listened on once.
+    /// Starts a server outside the cluster, behind the fabric, with an address of its own.
     ///
     /// # Errors
-    /// When an address or a port is refused.
-    pub fn add_outside(
-        &self,
-        name: &str,
-        addresses: &[IpAddr],
-        listen: &[crate::Listen],
-    ) -> Result<Arc<Control>> {
+    /// When the address or a port is refused.
+    pub fn add_outside(&self, address: IpAddr, listen: &[crate::Listen]) -> Result<Arc<Control>> {
         run_in(&net_only(&self.fabric.place), || {
-            addresses
-                .iter()
-                .try_for_each(|&address| netlink::add_address("lo", IpNetwork::from(address)))
+            netlink::add_address("lo", IpNetwork::from(address))
         })?;
         let place = self.fabric().in_cgroup(&self.cgroup.join("uncovered"))?;
-        let control = Arc::new(Control::start(name, place)?);
+        let control = Control::start_at(&format!("ip:{address}"), place, Some(address))?;
         control.listen(listen)?;
-        self.outside
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::clone(&control));
-        Ok(control)
+        Ok(Arc::new(control))
     }
 
     /// Starts a server among a node's own (host) processes.

@@ -24,6 +24,9 @@ enum Command {
     PodServer {
         /// `namespace/pod`.
         name: String,
+        /// The one address to listen on and to probe from.
+        #[arg(long)]
+        bind: Option<std::net::IpAddr>,
     },
 }
 
@@ -52,7 +55,7 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Hold(Hold::Fabric) => weir_lab::hold::run(&Role::Fabric)?,
         Command::Hold(Hold::Node { name }) => weir_lab::hold::run(&Role::Node(name))?,
-        Command::PodServer { name } => weir_lab::server::run(&name)?,
+        Command::PodServer { name, bind } => weir_lab::server::run(&name, bind)?,
     }
     Ok(ExitCode::SUCCESS)
 }

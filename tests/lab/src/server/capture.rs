@@ -32,8 +32,8 @@ impl Record {
     }
 }
 
-/// Opens the packet socket and records in the background.
-pub fn start(record: Record) -> io::Result<()> {
+/// Opens the packet socket and records in the background; with `only`, what is for that address.
+pub fn start(record: Record, only: Option<IpAddr>) -> io::Result<()> {
     let kind = libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     let every = i32::from((libc::ETH_P_ALL as u16).to_be());
     // SAFETY: a system call without pointers; the number it returns is ours alone.
@@ -49,7 +49,8 @@ pub fn start(record: Record) -> io::Result<()> {
         let mut buffer = [0; 256];
         while let Ok(mut ready) = socket.readable().await {
             if let Ok(Ok(Some(length))) = ready.try_io(|fd| receive(fd.get_ref(), &mut buffer))
-                && let Some(seen) = parse(&buffer[..length])
+                && let Some((seen, to)) = parse(&buffer[..length])
+                && only.is_none_or(|only| only == to)
             {
                 record.add(seen);
             }
@@ -58,7 +59,8 @@ pub fn start(record: Record) -> io::Result<()> {
     Ok(())
 }
 
-/// Length of the next packet that came in; none for one that this pod sent.
+/// Length of the next packet that came in for this host; none for one that it sent or that only
+/// passes by (a bridge's).
 fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     // SAFETY: all-zero bytes are a valid sockaddr_ll.
     let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
@@ -75,33 +77,31 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         )
     };
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
-    Ok((from.sll_pkttype != libc::PACKET_OUTGOING).then_some(length))
+    Ok((from.sll_pkttype == libc::PACKET_HOST).then_some(length))
 }
 
-/// The first packet of a flow: a TCP SYN, an SCTP INIT, any UDP datagram.
-fn parse(packet: &[u8]) -> Option<Seen> {
-    let (protocol, source, payload) = match packet.first()? >> 4 {
+/// The first packet of a flow (a TCP SYN, an SCTP INIT, any UDP datagram) and whom it is for.
+fn parse(packet: &[u8]) -> Option<(Seen, IpAddr)> {
+    let (protocol, source, to, payload) = match packet.first()? >> 4 {
         4 => {
             let header = usize::from(packet[0] & 0xf) * 4;
             let fragment = u16::from_be_bytes([*packet.get(6)?, *packet.get(7)?]) & 0x1fff;
             if fragment != 0 {
                 return None;
             }
-            let source: [u8; 4] = packet.get(12..16)?.try_into().ok()?;
             (
                 *packet.get(9)?,
-                IpAddr::from(Ipv4Addr::from(source)),
+                v4_at(packet, 12)?,
+                v4_at(packet, 16)?,
                 packet.get(header..)?,
             )
         }
-        6 => {
-            let source: [u8; 16] = packet.get(8..24)?.try_into().ok()?;
-            (
-                *packet.get(6)?,
-                IpAddr::from(Ipv6Addr::from(source)),
-                packet.get(40..)?,
-            )
-        }
+        6 => (
+            *packet.get(6)?,
+            v6_at(packet, 8)?,
+            v6_at(packet, 24)?,
+            packet.get(40..)?,
+        ),
         _ => return None,
     };
     let port = |at: usize| {
@@ -118,11 +118,22 @@ fn parse(packet: &[u8]) -> Option<Seen> {
         132 if *payload.get(12)? == 1 => Proto::Sctp,
         _ => return None,
     };
-    Some(Seen {
+    let seen = Seen {
         proto,
         from: SocketAddr::new(source, port(0)?),
         port: port(2)?,
-    })
+    };
+    Some((seen, to))
+}
+
+fn v4_at(packet: &[u8], at: usize) -> Option<IpAddr> {
+    let bytes: [u8; 4] = packet.get(at..at + 4)?.try_into().ok()?;
+    Some(Ipv4Addr::from(bytes).into())
+}
+
+fn v6_at(packet: &[u8], at: usize) -> Option<IpAddr> {
+    let bytes: [u8; 16] = packet.get(at..at + 16)?.try_into().ok()?;
+    Some(Ipv6Addr::from(bytes).into())
 }
 
 #[cfg(test)]
@@ -141,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_syn_is_recorded_with_its_source_and_port() {
-        let seen = parse(&tcp4(0x02)).unwrap();
+        let (seen, _) = parse(&tcp4(0x02)).unwrap();
         assert_eq!(seen.from, "10.0.0.7:40000".parse().unwrap());
         assert_eq!((seen.proto, seen.port), (Proto::Tcp, 80));
     }
@@ -161,7 +172,7 @@ mod tests {
         packet[8..24].copy_from_slice(&"fd00::7".parse::<Ipv6Addr>().unwrap().octets());
         packet[40..44].copy_from_slice(&[0x9c, 0x40, 0, 53]);
         assert_eq!(
-            parse(&packet).unwrap().from,
+            parse(&packet).unwrap().0.from,
             "[fd00::7]:40000".parse().unwrap()
         );
         for length in 0..44 {

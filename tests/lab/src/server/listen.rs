@@ -20,7 +20,7 @@ pub const MAGIC: &str = "weir-lab";
 pub fn listen(shared: &Arc<Shared>, ports: &[Listen]) -> Result<Vec<Listen>> {
     let mut unsupported = Vec::new();
     for &port in ports {
-        let bound = match socket::bound(port.proto, port.port) {
+        let bound = match socket::bound(port.proto, port.port, shared.bind) {
             Err(error) if socket::is_unsupported(&error) => {
                 unsupported.push(port);
                 continue;

@@ -8,15 +8,19 @@ mod socket;
 mod stream;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::wire::{Answer, Command, Request, Response};
+
+/// Probes of one pod that are under way at once; the time limit of one begins with its turn.
+const PROBES_AT_ONCE: usize = 400;
 
 /// State shared by the tasks of one server.
 struct Shared {
@@ -24,24 +28,28 @@ struct Shared {
     name: String,
     /// What the packet socket saw.
     seen: capture::Record,
+    /// The one address it listens on and probes from; none for all.
+    bind: Option<IpAddr>,
     /// Stop signals of running exchanges.
     exchanges: Mutex<HashMap<u64, watch::Sender<bool>>>,
+    /// Bounds the probes under way.
+    probes: Semaphore,
 }
 
 /// Runs the server of the pod `name` until the other end of standard input is closed. Call it in
-/// the pod's network namespace.
+/// the pod's network namespace. With `bind` it listens on that address only and probes from it.
 ///
 /// # Errors
 /// When standard input is no socket, or the packet socket cannot be opened.
-pub fn run(name: &str) -> Result<()> {
+pub fn run(name: &str, bind: Option<IpAddr>) -> Result<()> {
     crate::netlink::raise_loopback().context("bringing up the pod's loopback interface")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(name.to_owned()))
+    runtime.block_on(serve(name.to_owned(), bind))
 }
 
-async fn serve(name: String) -> Result<()> {
+async fn serve(name: String, bind: Option<IpAddr>) -> Result<()> {
     let control: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned()?;
     let control = std::os::unix::net::UnixStream::from(control);
     control.set_nonblocking(true)?;
@@ -50,10 +58,12 @@ async fn serve(name: String) -> Result<()> {
 
     let shared = Arc::new(Shared {
         name,
+        bind,
         seen: capture::Record::default(),
         exchanges: Mutex::new(HashMap::new()),
+        probes: Semaphore::new(PROBES_AT_ONCE),
     });
-    capture::start(shared.seen.clone()).context("opening a packet socket")?;
+    capture::start(shared.seen.clone(), bind).context("opening a packet socket")?;
 
     let (answers, mut queue) = mpsc::unbounded_channel::<Response>();
     tokio::spawn(async move {
@@ -89,7 +99,12 @@ async fn handle(shared: &Arc<Shared>, id: u64, command: Command) -> Answer {
             Ok(unsupported) => Answer::Listening(unsupported),
             Err(error) => Answer::Error(format!("{error:#}")),
         },
-        Command::Probe(probe) => Answer::Probe(probe::run(probe).await),
+        Command::Probe(probe) => {
+            let Ok(_permit) = shared.probes.acquire().await else {
+                return Answer::Error("the server is ending".to_owned());
+            };
+            Answer::Probe(probe::run(probe, shared.bind).await)
+        }
         Command::Seen => Answer::Seen(shared.seen.list()),
         Command::Exchange(exchange) => {
             let (stop, stopped) = watch::channel(false);

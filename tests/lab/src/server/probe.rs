@@ -1,8 +1,8 @@
 //! The prober: one attempt to reach somebody, with everything the lab must know to judge it.
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use crate::wire::{Outcome, Probe, Proto};
 const RESEND: Duration = Duration::from_millis(300);
 
 /// Makes one attempt.
-pub async fn run(probe: Probe) -> Outcome {
+pub async fn run(probe: Probe, source: Option<IpAddr>) -> Outcome {
     let limit = Duration::from_millis(probe.timeout_ms);
-    let opened = match open(&probe) {
+    let opened = match open(&probe, source) {
         Ok(opened) => opened,
         Err(error) => return from_error(&error),
     };
@@ -42,15 +42,19 @@ pub async fn run(probe: Probe) -> Outcome {
 }
 
 /// Opens the socket and sends the first packet of a stream, so that its own port is known.
-fn open(probe: &Probe) -> io::Result<OwnedFd> {
-    let opened = socket::open(probe.target.ip(), probe.proto)?;
+fn open(probe: &Probe, source: Option<IpAddr>) -> io::Result<OwnedFd> {
+    let mut opened = socket::open(probe.target.ip(), probe.proto)?;
+    if let Some(source) = source {
+        opened = socket::bind_to(opened, SocketAddr::new(source, 0))?;
+    }
     if probe.proto == Proto::Udp && probe.unconnected {
-        let any: std::net::IpAddr = match probe.target {
+        let any: IpAddr = match probe.target {
             SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
         };
-        let any = nix::sys::socket::SockaddrStorage::from(SocketAddr::new(any, 0));
-        nix::sys::socket::bind(opened.as_raw_fd(), &any)?;
+        if source.is_none() {
+            opened = socket::bind_to(opened, SocketAddr::new(any, 0))?;
+        }
     } else {
         socket::start_connect(&opened, probe.target)?;
     }

@@ -42,8 +42,12 @@ pub fn is_unsupported(error: &io::Error) -> bool {
     )
 }
 
-/// A socket bound to a port on every address: of both families where the kernel has IPv6.
-pub fn bound(proto: Proto, port: u16) -> io::Result<OwnedFd> {
+/// A socket bound to a port on one address, or on every address: of both families where the kernel
+/// has IPv6.
+pub fn bound(proto: Proto, port: u16, address: Option<IpAddr>) -> io::Result<OwnedFd> {
+    if let Some(address) = address {
+        return bind_to(open(address, proto)?, SocketAddr::new(address, port));
+    }
     match open(Ipv6Addr::UNSPECIFIED.into(), proto) {
         Ok(socket) => {
             setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
@@ -57,7 +61,8 @@ pub fn bound(proto: Proto, port: u16) -> io::Result<OwnedFd> {
     }
 }
 
-fn bind_to(socket: OwnedFd, addr: SocketAddr) -> io::Result<OwnedFd> {
+/// Gives a socket its own address; port 0 lets the kernel choose.
+pub fn bind_to(socket: OwnedFd, addr: SocketAddr) -> io::Result<OwnedFd> {
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     bind(socket.as_raw_fd(), &SockaddrStorage::from(addr))?;
     Ok(socket)
