@@ -8,7 +8,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray};
 use weir_abi::Addr;
-use weir_abi::counter::{self, Counter};
+use weir_abi::counter;
 use weir_abi::endpoint::Endpoint;
 use weir_abi::map::*;
 use weir_abi::node::{NodeAddr, NodeCidr};
@@ -23,8 +23,7 @@ static ENDPOINTS_MAP: HashMap<u32, Endpoint> =
 static LOCAL_PODS_MAP: HashMap<Addr, Endpoint> =
     HashMap::with_max_entries(2 * MAX_ENDPOINTS, BPF_F_NO_PREALLOC);
 #[map(name = "POLICY_SLOTS")]
-static POLICY_SLOTS_MAP: Array<PolicySlot> =
-    Array::with_max_entries(MAX_ENDPOINTS, BPF_F_MMAPABLE);
+static POLICY_SLOTS_MAP: Array<PolicySlot> = Array::with_max_entries(MAX_ENDPOINTS, BPF_F_MMAPABLE);
 #[map(name = "PEERS")]
 static PEERS_MAP: HashMap<Addr, ClassId> = HashMap::with_max_entries(MAX_PEERS, BPF_F_NO_PREALLOC);
 #[map(name = "CIDRS")]
@@ -113,13 +112,13 @@ fn lpm(key: &LpmKey) -> Key<[u32; 5]> {
     Key::new(key.prefix_len, [family, a, b, c, d])
 }
 
-/// Adds one to a counter.
+/// Adds one to a counter, by its number.
 #[inline(always)]
-pub fn count(counter: Counter) {
+pub fn count(counter: u32) {
     if dry_run() {
         return;
     }
-    if let Some(value) = COUNTERS_MAP.get_ptr_mut(counter as u32) {
+    if let Some(value) = COUNTERS_MAP.get_ptr_mut(counter) {
         // SAFETY: the element is this CPU's own.
         unsafe { *value += 1 };
     }

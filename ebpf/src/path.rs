@@ -1,68 +1,147 @@
-//! A packet's way through each hook. Kernel only.
+//! A packet's way through each hook, up to the point where its flow is looked at. Kernel only.
 
-use aya_ebpf::helpers::generated::bpf_redirect_peer;
 use aya_ebpf::programs::TcContext;
-use weir_abi::Addr;
 use weir_abi::counter::Counter;
 
-use crate::maps;
-
-/// What becomes of a packet.
-#[derive(Clone, Copy)]
-pub enum Outcome {
-    /// Left to the kernel's stack and to the programs after ours.
-    Stack,
-    /// Redirected; what for is counted.
-    Redirected(Counter),
-    /// Dropped, and why.
-    Drop(Counter),
-}
-
-const ETH_P_IP: u16 = 0x0800u16.to_be();
-const ETH_P_IPV6: u16 = 0x86ddu16.to_be();
+use crate::outcome::Outcome;
+use crate::packet::{self, Frame, Kind};
+use crate::scratch::{Hook, Local, Scratch, scratch};
+use crate::skb::{PACKET_HOST, Skb};
+use crate::{conntrack, flow, fragment, icmp_error, maps, neighbour, source};
 
 /// Ingress of a pod's host interface.
 #[inline(always)]
 pub fn from_pod(ctx: &TcContext) -> Outcome {
-    forward(ctx)
+    let skb = Skb::new(ctx.skb.skb);
+    let Some(pod) = maps::endpoint(skb.ifindex()) else {
+        return Outcome::drop(Counter::DropUnknownEndpoint);
+    };
+    let Some(s) = scratch() else {
+        return Outcome::drop(Counter::DropInternal);
+    };
+    if skb.vlan_present() != 0 {
+        return Outcome::drop(Counter::DropOtherProtocol);
+    }
+    match frame(skb, s) {
+        Frame::Ip => {}
+        Frame::Arp => return neighbour::arp_from_pod(skb, pod),
+        Frame::Other => return Outcome::drop(Counter::DropOtherProtocol),
+        Frame::Malformed => return Outcome::drop(Counter::DropMalformed),
+    }
+    if source::aliases_v4(&s.packet) {
+        return Outcome::drop(Counter::DropMappedV4);
+    }
+    if let Err(why) = source::from_pod(&s.packet, pod) {
+        return Outcome::drop(why);
+    }
+    if s.packet.family == 6
+        && s.packet.is_icmp()
+        && let Some(outcome) = neighbour::nd_from_pod(skb, pod, &s.packet)
+    {
+        return outcome;
+    }
+    s.from = Local::of(pod);
+    s.to = Local::NONE;
+    transit(Hook::FROM_POD, skb, s)
 }
 
 /// Egress of a pod's host interface.
 #[inline(always)]
-pub fn to_pod(_ctx: &TcContext) -> Outcome {
-    Outcome::Stack
+pub fn to_pod(ctx: &TcContext) -> Outcome {
+    let skb = Skb::new(ctx.skb.skb);
+    let Some(pod) = maps::endpoint(skb.ifindex()) else {
+        return Outcome::drop(Counter::DropUnknownEndpoint);
+    };
+    let Some(s) = scratch() else {
+        return Outcome::drop(Counter::DropInternal);
+    };
+    let own = skb.ingress_ifindex() == 0;
+    match frame(skb, s) {
+        Frame::Ip => {}
+        // The node's own question, or its answer.
+        Frame::Arp if own => return Outcome::Stack,
+        Frame::Arp | Frame::Other => return Outcome::drop(Counter::DropOtherProtocol),
+        Frame::Malformed => return Outcome::drop(Counter::DropMalformed),
+    }
+    let p = &s.packet;
+    if source::aliases_v4(p) {
+        return Outcome::drop(Counter::DropMappedV4);
+    }
+    if own && p.family == 6 && p.is_icmp() && neighbour::is_link_local(&p.tuple.src) {
+        // The node's neighbour discovery and ICMP errors, from its own side of the link.
+        return Outcome::Stack;
+    }
+    let addressed = if p.family == 4 { pod.addr4 } else { pod.addr6 };
+    if p.tuple.dst != addressed {
+        return Outcome::drop(Counter::DropNotForPod);
+    }
+    s.own_node = (own && maps::is_node_addr(&s.packet.tuple.src)) as u32;
+    s.from = Local::NONE;
+    s.to = Local::of(pod);
+    transit(Hook::TO_POD, skb, s)
 }
 
 /// Ingress of an uplink.
 #[inline(always)]
 pub fn from_uplink(ctx: &TcContext) -> Outcome {
-    forward(ctx)
-}
-
-#[inline(always)]
-fn forward(ctx: &TcContext) -> Outcome {
-    let Ok(proto) = ctx.load::<u16>(12) else {
-        return Outcome::Drop(Counter::DropMalformed);
+    let skb = Skb::new(ctx.skb.skb);
+    if skb.pkt_type() != PACKET_HOST {
+        return Outcome::Stack;
+    }
+    let Some(s) = scratch() else {
+        return Outcome::drop(Counter::DropInternal);
     };
-    let dst = match proto {
-        ETH_P_IP => ctx.load::<u32>(30).map(Addr::from_v4_word),
-        ETH_P_IPV6 => ctx.load::<[u32; 4]>(38).map(Addr),
-        _ => return Outcome::Stack,
-    };
-    let Ok(dst) = dst else {
-        return Outcome::Drop(Counter::DropMalformed);
-    };
-    let Some(pod) = maps::local_pod(&dst) else {
+    match frame(skb, s) {
+        Frame::Ip => {}
+        Frame::Arp | Frame::Other => return Outcome::Stack,
+        Frame::Malformed => return Outcome::drop(Counter::DropMalformed),
+    }
+    if source::aliases_v4(&s.packet) {
+        return Outcome::drop(Counter::DropMappedV4);
+    }
+    if maps::is_node_addr(&s.packet.tuple.src) {
+        return Outcome::drop(Counter::DropOwnSource);
+    }
+    let Some(pod) = maps::local_pod(&s.packet.tuple.dst) else {
         return Outcome::Stack;
     };
-    let mut macs = [0u8; 12];
-    let (to, from) = macs.split_at_mut(6);
-    to.copy_from_slice(&pod.pod_mac);
-    from.copy_from_slice(&pod.host_mac);
-    if ctx.store(0, &macs, 0).is_err() {
-        return Outcome::Drop(Counter::DropInternal);
+    s.from = Local::NONE;
+    s.to = Local::of(pod);
+    transit(Hook::FROM_UPLINK, skb, s)
+}
+
+/// Parses the frame into `s.packet`.
+#[inline(always)]
+fn frame(skb: Skb, s: &mut Scratch) -> Frame {
+    s.own_node = 0;
+    match parse(skb, s) {
+        0 => Frame::Ip,
+        1 => Frame::Arp,
+        2 => Frame::Other,
+        _ => Frame::Malformed,
     }
-    // SAFETY: plain helper call; a bad index makes the kernel drop the packet.
-    unsafe { bpf_redirect_peer(pod.ifindex, 0) };
-    Outcome::Redirected(Counter::Delivered)
+}
+
+#[inline(never)]
+fn parse(skb: Skb, s: &mut Scratch) -> u32 {
+    match packet::parse(&skb, &mut s.packet) {
+        Frame::Ip => 0,
+        Frame::Arp => 1,
+        Frame::Other => 2,
+        Frame::Malformed => 3,
+    }
+}
+
+/// What all hooks do with a packet that may be where it is.
+#[inline(always)]
+fn transit(hook: Hook, skb: Skb, s: &mut Scratch) -> Outcome {
+    s.hook = hook;
+    s.now = conntrack::now();
+    s.out = s.packet.tuple;
+    s.translate = 0;
+    match s.packet.kind {
+        Kind::LaterFragment => fragment::later(skb, s),
+        Kind::IcmpError => icmp_error::transit(skb, s),
+        Kind::Flow => flow::transit(skb, s),
+    }
 }

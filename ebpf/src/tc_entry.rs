@@ -5,7 +5,8 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use weir_abi::counter::Counter;
 use weir_ebpf::maps::count;
-use weir_ebpf::path::{self, Outcome};
+use weir_ebpf::outcome::Outcome;
+use weir_ebpf::path;
 
 /// tcx ingress on the host side of a pod's veth pair: what the pod sends.
 #[classifier]
@@ -31,7 +32,7 @@ pub fn from_uplink(ctx: TcContext) -> i32 {
 fn action(outcome: Outcome) -> i32 {
     match outcome {
         Outcome::Stack => {
-            count(Counter::ToStack);
+            count(Counter::ToStack as u32);
             TC_ACT_UNSPEC
         }
         Outcome::Redirected(what) => {

@@ -1,1 +1,6 @@
-//! datapath tests.
+//! The tc programs, packet by packet, by BPF_PROG_TEST_RUN; and with real interfaces where a test
+//! run cannot show it. Each behaviour in both address families. Needs root.
+
+mod packets;
+mod paths;
+mod rig;

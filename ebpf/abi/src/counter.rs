@@ -39,7 +39,49 @@ pub enum Counter {
     DropOwnSource = 20,
     /// Dropped: the program's own helper call failed.
     DropInternal = 21,
+    /// Dropped: to a pod's interface, but not to an address of the pod.
+    DropNotForPod = 22,
+    /// Dropped: an interface that carries the program, but is no endpoint (yet).
+    DropUnknownEndpoint = 23,
+    /// Dropped: neither IPv4, IPv6 nor ARP.
+    DropOtherProtocol = 24,
+    /// Ignored: what pods send to routers by themselves (multicast listener reports, router
+    /// solicitations, address detection): neither an attack nor an error.
+    IgnoredNoise = 25,
+    /// ARP and neighbour solicitations for the gateway, answered.
+    AnsweredNeighbour = 26,
+    /// Answered with "time exceeded" or "packet too big".
+    AnsweredIcmp = 27,
 }
 
 /// Number of elements of `COUNTERS`.
 pub const COUNTERS: u32 = 64;
+
+impl Counter {
+    /// Every counter, in the order of the numbers.
+    pub const ALL: [Self; 23] = [
+        Self::Delivered,
+        Self::Forwarded,
+        Self::ToStack,
+        Self::DropMalformed,
+        Self::DropSpoofed,
+        Self::DropPolicyIngress,
+        Self::DropPolicyEgress,
+        Self::DropNoRow,
+        Self::DropFragment,
+        Self::DropMappedV4,
+        Self::DropConntrackFull,
+        Self::DropPortsExhausted,
+        Self::RefusedNoEndpoint,
+        Self::DropInvalidState,
+        Self::DropForbiddenIcmp,
+        Self::DropOwnSource,
+        Self::DropInternal,
+        Self::DropNotForPod,
+        Self::DropUnknownEndpoint,
+        Self::DropOtherProtocol,
+        Self::IgnoredNoise,
+        Self::AnsweredNeighbour,
+        Self::AnsweredIcmp,
+    ];
+}

@@ -121,3 +121,11 @@ fn a_stamp_holds_only_under_its_epoch_and_keeps_its_tag() {
         tag & Stamp::TAG_BITS
     );
 }
+
+#[test]
+fn every_counter_has_a_number_of_its_own_within_the_map() {
+    use crate::counter::*;
+    let numbers = Counter::ALL.map(|c| c as u32);
+    assert!(numbers.is_sorted_by(|a, b| a < b));
+    assert!(numbers.iter().all(|n| *n < COUNTERS));
+}

@@ -1,0 +1,144 @@
+//! The last steps: where a packet goes, whether it may be redirected there, and the redirect.
+//! Kernel only.
+
+use weir_abi::counter::Counter;
+
+use crate::outcome::Outcome;
+use crate::packet::{Bytes, ETH_LEN, Packet};
+use crate::scratch::{Hook, Local, Scratch, Target};
+use crate::skb::{Failed, Skb};
+use crate::{answer, checksum, maps};
+
+/// Answer of [`route`]: nothing stands in the way.
+pub const CLEAR: u32 = 0;
+/// No hop is left.
+pub const EXPIRED: u32 = 1;
+/// The packet is larger than the way's MTU, which is in `s.mtu`.
+pub const TOO_BIG: u32 = 2;
+
+/// Packets up to this size fit everywhere (RFC 8200 §5).
+const ALWAYS_FITS: u32 = 1280;
+
+/// Fills in where the packet goes, by its destination after translation, and says what stands in
+/// the way: redirects check neither hops nor sizes.
+#[inline(never)]
+pub fn route(skb: Skb, s: &mut Scratch) -> u32 {
+    if s.hook == Hook::TO_POD {
+        s.target = Target::STACK;
+        return CLEAR;
+    }
+    if s.to.is_present() {
+        s.target = Target::POD;
+        s.target_ifindex = s.to.ifindex;
+    } else {
+        match maps::node_cidr(&s.out.dst) {
+            Some(cidr) if cidr.ifindex != 0 => {
+                s.target = Target::UPLINK;
+                s.target_ifindex = cidr.ifindex;
+            }
+            _ => {
+                s.target = Target::STACK;
+                return CLEAR;
+            }
+        }
+    }
+    if s.packet.ttl <= 1 {
+        return EXPIRED;
+    }
+    size_check(skb, s)
+}
+
+#[inline(always)]
+fn size_check(skb: Skb, s: &mut Scratch) -> u32 {
+    let gso_size = skb.gso_size();
+    let size = if gso_size == 0 {
+        s.packet.ip_len()
+    } else {
+        gso_size + (s.packet.l4 - s.packet.l3) + s.packet.l4_len
+    };
+    if size <= ALWAYS_FITS {
+        return CLEAR;
+    }
+    if s.target == Target::POD {
+        s.mtu = s.to.mtu;
+        return if size > s.to.mtu { TOO_BIG } else { CLEAR };
+    }
+    let mut mtu = 0;
+    if skb.fits(s.target_ifindex, &mut mtu) {
+        return CLEAR;
+    }
+    s.mtu = mtu;
+    TOO_BIG
+}
+
+/// A packet that must not be redirected: its sender is told, by us or by the stack, which gets it
+/// as it came.
+#[inline(always)]
+pub fn blocked(skb: Skb, s: &mut Scratch, obstacle: u32) -> Outcome {
+    if s.hook != Hook::FROM_POD {
+        return Outcome::Stack;
+    }
+    answer::obstacle(skb, s, obstacle)
+}
+
+/// Sends a packet that is judged and translated on its way.
+#[inline(always)]
+pub fn send(skb: Skb, s: &Scratch) -> Outcome {
+    Outcome::from_code(try_send(skb, s))
+}
+
+#[inline(never)]
+fn try_send(skb: Skb, s: &Scratch) -> u32 {
+    if s.target == Target::STACK {
+        return Outcome::Stack.code();
+    }
+    if decrement_ttl(skb, &s.packet).is_err() {
+        return Outcome::drop(Counter::DropInternal).code();
+    }
+    if s.target == Target::UPLINK {
+        skb.redirect_neigh(s.target_ifindex);
+        return Outcome::redirected(Counter::Forwarded).code();
+    }
+    if into_pod(skb, &s.to).is_err() {
+        return Outcome::drop(Counter::DropInternal).code();
+    }
+    Outcome::redirected(Counter::Delivered).code()
+}
+
+/// Into a pod, as if from its gateway.
+#[inline(always)]
+pub fn into_pod(skb: Skb, pod: &Local) -> Result<(), Failed> {
+    skb.store_words(0, &pod.macs)?;
+    skb.clear_marks();
+    skb.redirect_peer(pod.ifindex);
+    Ok(())
+}
+
+#[inline(always)]
+fn decrement_ttl(skb: Skb, p: &Packet) -> Result<(), Failed> {
+    if p.family == 4 {
+        // TTL and protocol are one word of the header, its checksum stands behind them.
+        let mut field = [0; 4];
+        if !skb.read(p.l3 + 8, &mut field) {
+            return Err(Failed);
+        }
+        let [ttl, proto, a, b] = field;
+        let new = ttl.wrapping_sub(1);
+        let check = checksum::replace16(
+            u16::from_ne_bytes([a, b]),
+            u16::from_ne_bytes([ttl, proto]),
+            u16::from_ne_bytes([new, proto]),
+        );
+        let [a, b] = check.to_ne_bytes();
+        return skb.store(p.l3 + 8, &[new, proto, a, b]);
+    }
+    let mut field = [0; 4];
+    if !skb.read(p.l3 + 4, &mut field) {
+        return Err(Failed);
+    }
+    field[3] = field[3].wrapping_sub(1);
+    skb.store_summed(p.l3 + 4, &[u32::from_ne_bytes(field)])
+}
+
+/// Offset of the IP header in every frame that the programs see.
+pub const L3: u32 = ETH_LEN;

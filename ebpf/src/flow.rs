@@ -1,0 +1,214 @@
+//! A packet and its flow: found or opened, judged, translated, sent on. Kernel only.
+
+use weir_abi::conntrack::{Tuple, flags};
+use weir_abi::counter::Counter;
+use weir_abi::policy::Interval;
+use weir_abi::{PortBe, Proto};
+
+use crate::outcome::Outcome;
+use crate::scratch::{Hook, Local, Scratch, Target};
+use crate::skb::Skb;
+use crate::{conntrack, deliver, maps, nat, open, policy, service, state};
+
+/// A packet whose ends are known.
+#[inline(always)]
+pub fn transit(skb: Skb, s: &mut Scratch) -> Outcome {
+    let (tuple, proto) = (s.packet.tuple, s.packet.proto);
+    if conntrack::find(s, &tuple, proto) == 0 {
+        return open::transit(skb, s);
+    }
+    match classify(s) {
+        TRACKED => {}
+        NOT_THE_NODES => return stateless(skb, s),
+        _ => {
+            conntrack::remove(s);
+            return open::transit(skb, s);
+        }
+    }
+    let denied = policy::check_tracked(s);
+    if denied != 0 {
+        return Outcome::Drop(denied);
+    }
+    match deliver::route(skb, s) {
+        deliver::CLEAR => {}
+        obstacle => return deliver::blocked(skb, s, obstacle),
+    }
+    conntrack::touch(s);
+    forward(skb, s)
+}
+
+/// Translates and sends a packet that may pass.
+#[inline(always)]
+pub fn forward(skb: Skb, s: &mut Scratch) -> Outcome {
+    if s.translate != 0 && nat::rewrite(skb, &s.packet, &s.out) == 0 {
+        return Outcome::drop(Counter::DropInternal);
+    }
+    deliver::send(skb, s)
+}
+
+/// The entry is the packet's.
+const TRACKED: u32 = 0;
+/// The entry is the node's own flow, and the packet is forwarded with the node's address.
+const NOT_THE_NODES: u32 = 1;
+/// The entry is a former flow's.
+const SUPERSEDED: u32 = 2;
+
+/// What the entry that was found is to the packet; fills in `judged`, `out`, `translate`, `to`.
+#[inline(never)]
+fn classify(s: &mut Scratch) -> u32 {
+    let original = s.original != 0;
+    if original && s.entry.flags & flags::HOST_LOCAL != 0 && s.own_node == 0 {
+        return NOT_THE_NODES;
+    }
+    if superseded(s) {
+        return SUPERSEDED;
+    }
+    let tuple = s.packet.tuple;
+    judged_by_entry(s, &tuple);
+    if translates(s) {
+        s.translate = 1;
+        s.out = if original {
+            s.entry.other
+        } else {
+            s.entry.other.reversed()
+        };
+    }
+    receiver(s);
+    if same_pods(s) {
+        return TRACKED;
+    }
+    s.translate = 0;
+    s.out = s.packet.tuple;
+    SUPERSEDED
+}
+
+/// Whether the packet opens a new flow in place of the one that the entry remembers.
+#[inline(always)]
+fn superseded(s: &Scratch) -> bool {
+    let (p, entry, original) = (&s.packet, &s.entry, s.original != 0);
+    let opens = p.opens();
+    if p.proto.0 == Proto::TCP.0 && opens && state::closing(entry.seen) {
+        return true;
+    }
+    if s.own_node != 0 && original && entry.flags & flags::HOST_LOCAL == 0 {
+        return true;
+    }
+    // A UDP flow leaves a backend that is gone with its next packet; a connection cannot move.
+    original
+        && opens
+        && entry.backend.0 != 0
+        && !service::backend_usable(entry.backend, entry.backend_incarnation)
+}
+
+/// Whether the flow is that of the pods that have its addresses now.
+#[inline(always)]
+pub fn same_pods(s: &mut Scratch) -> bool {
+    // In original direction the sender is the initiator.
+    let (from, to) = if s.original != 0 { (1, 0) } else { (0, 1) };
+    let (sender, receiver) = (s.from, s.to);
+    same_pod(s, &sender, from) && same_pod(s, &receiver, to)
+}
+
+#[inline(always)]
+fn same_pod(s: &mut Scratch, pod: &Local, initiator: u32) -> bool {
+    if !pod.is_present() {
+        return true;
+    }
+    let known = if initiator != 0 {
+        s.entry.initiator
+    } else {
+        s.entry.responder
+    };
+    if known == 0 {
+        conntrack::adopt(s, initiator, pod.incarnation);
+        return true;
+    }
+    known == pod.incarnation
+}
+
+/// Whether a packet in this direction is to be rewritten to the entry's other tuple.
+#[inline(always)]
+pub fn translates(s: &Scratch) -> bool {
+    let key_is_original = s.entry.flags & flags::KEY_TRANSLATED == 0;
+    s.entry.flags & flags::NAT != 0 && key_is_original == (s.original != 0)
+}
+
+/// Fills in what policy judges, from the entry and a packet's tuple.
+#[inline(always)]
+pub fn judged_by_entry(s: &mut Scratch, tuple: &Tuple) {
+    let wire = if s.original != 0 {
+        *tuple
+    } else {
+        tuple.reversed()
+    };
+    s.judged.src = wire.src;
+    s.judged.dst = wire.dst;
+    let mut dport = wire.dport;
+    if s.entry.flags & flags::NAT != 0 {
+        if s.entry.flags & flags::KEY_TRANSLATED != 0 {
+            s.judged.src = s.entry.other.src;
+        } else {
+            s.judged.dst = s.entry.other.dst;
+            dport = s.entry.other.dport;
+        }
+    }
+    s.judged.port = port_key(s.key.proto, dport);
+}
+
+/// Fills in what policy judges of a packet without an entry.
+#[inline(always)]
+pub fn judged_by_packet(s: &mut Scratch) {
+    s.judged.src = s.packet.tuple.src;
+    s.judged.dst = s.out.dst;
+    s.judged.port = port_key(s.packet.proto, s.out.dport);
+}
+
+/// Where a protocol and port stand in the decision tables. What ICMP's tuples hold is no port.
+#[inline(always)]
+fn port_key(proto: Proto, dport: PortBe) -> u32 {
+    let has_ports = matches!(proto, Proto::TCP | Proto::UDP | Proto::SCTP);
+    Interval::key(proto, if has_ports { dport.get() } else { 0 })
+}
+
+/// Finds the pod that receives, where the hook does not tell it.
+#[inline(always)]
+pub fn receiver(s: &mut Scratch) {
+    if s.hook == Hook::FROM_POD {
+        s.to = match maps::local_pod(&s.out.dst) {
+            Some(pod) => Local::of(pod),
+            None => Local::NONE,
+        };
+    }
+}
+
+/// Judges a packet for itself, and remembers nothing.
+#[inline(always)]
+pub fn stateless(skb: Skb, s: &mut Scratch) -> Outcome {
+    let denied = judge_alone(s);
+    if denied != 0 {
+        return Outcome::Drop(denied);
+    }
+    match deliver::route(skb, s) {
+        deliver::CLEAR => {}
+        obstacle => return deliver::blocked(skb, s, obstacle),
+    }
+    deliver::send(skb, s)
+}
+
+#[inline(never)]
+fn judge_alone(s: &mut Scratch) -> u32 {
+    s.out = s.packet.tuple;
+    s.translate = 0;
+    receiver(s);
+    if s.own_node != 0 {
+        return 0;
+    }
+    judged_by_packet(s);
+    policy::judge_new(s)
+}
+
+/// Whether the packet goes to the stack as it is.
+#[inline(always)]
+pub fn to_stack(s: &Scratch) -> bool {
+    s.target == Target::STACK
+}

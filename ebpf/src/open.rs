@@ -1,0 +1,184 @@
+//! A new flow: Service, verdicts, entries. Kernel only.
+
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use weir_abi::conntrack::{CtEntry, Stamp, flags, seen};
+use weir_abi::counter::Counter;
+use weir_abi::endpoint::{GATEWAY_V4, GATEWAY_V6};
+use weir_abi::service::BackendId;
+use weir_abi::{PortBe, Proto};
+
+use crate::conntrack::{self, Inserted};
+use crate::neighbour::is_group;
+use crate::outcome::Outcome;
+use crate::packet::{Packet, tcp};
+use crate::scratch::{Hook, Scratch};
+use crate::service::{self, Selection};
+use crate::skb::Skb;
+use crate::{answer, deliver, flow, policy};
+
+/// The first packet of a flow, or one whose flow is not remembered.
+#[inline(always)]
+pub fn transit(skb: Skb, s: &mut Scratch) -> Outcome {
+    describe(s);
+    if s.hook == Hook::FROM_POD && service(s) == REFUSED {
+        return answer::refuse(skb, s);
+    }
+    let denied = judge(s);
+    if denied != 0 {
+        return Outcome::Drop(denied);
+    }
+    match deliver::route(skb, s) {
+        deliver::CLEAR => {}
+        obstacle => return deliver::blocked(skb, s, obstacle),
+    }
+    if remembered(&s.packet) {
+        match record(s) {
+            RECORDED => {}
+            PORTS_EXHAUSTED => return Outcome::drop(Counter::DropPortsExhausted),
+            _ => return Outcome::drop(Counter::DropConntrackFull),
+        }
+    }
+    flow::forward(skb, s)
+}
+
+/// Finds the receiver and judges the flow; 0 if it may pass, else what it is counted as.
+#[inline(never)]
+fn judge(s: &mut Scratch) -> u32 {
+    flow::receiver(s);
+    s.entry.initiator = s.from.incarnation * s.from.present;
+    s.entry.responder = s.to.incarnation * s.to.present;
+    if s.own_node != 0 {
+        s.entry.flags |= flags::HOST_LOCAL;
+        return 0;
+    }
+    if s.entry.flags & flags::HAIRPIN != 0 {
+        return 0;
+    }
+    flow::judged_by_packet(s);
+    policy::judge_new(s)
+}
+
+/// Whether a flow is worth an entry: one that nothing can answer is not.
+#[inline(always)]
+fn remembered(p: &Packet) -> bool {
+    if p.is_icmp() {
+        return p.is_echo_request();
+    }
+    if p.proto.0 == Proto::TCP.0 {
+        // A SYN-ACK without its SYN would make the server the initiator.
+        return p.tcp_flags & (tcp::RST | tcp::SYN) == 0 || p.opens();
+    }
+    !is_group(&p.tuple.dst)
+}
+
+const NOT_A_SERVICE: u32 = 0;
+const TRANSLATED: u32 = 1;
+const REFUSED: u32 = 2;
+
+/// Asks the Services; translates `s.out`, and notes the backend in `s.entry`.
+#[inline(never)]
+fn service(s: &mut Scratch) -> u32 {
+    let p = &s.packet;
+    let has_ports = matches!(p.proto, Proto::TCP | Proto::UDP | Proto::SCTP);
+    let port = if has_ports { p.tuple.dport } else { PortBe(0) };
+    let (id, backend) = match service::select(&p.tuple.dst, port, p.proto) {
+        Selection::NotAService => return NOT_A_SERVICE,
+        Selection::Refuse => return REFUSED,
+        Selection::Backend { id, backend } => (id, backend),
+    };
+    if !p.opens() || backend.addr.is_v4() != (p.family == 4) {
+        // A connection that is not remembered belongs to one backend, nobody knows which.
+        return REFUSED;
+    }
+    s.translate = 1;
+    s.out.dst = backend.addr;
+    s.out.dport = backend.port;
+    s.entry.flags = flags::NAT;
+    s.entry.backend = BackendId(id.0);
+    s.entry.backend_incarnation = backend.incarnation;
+    if backend.addr == p.tuple.src {
+        // The pod would take a packet from its own address for a forged one.
+        s.entry.flags |= flags::HAIRPIN;
+        s.out.src = if p.family == 4 { GATEWAY_V4 } else { GATEWAY_V6 };
+    }
+    TRANSLATED
+}
+
+/// Begins the flow's entry.
+#[inline(always)]
+fn describe(s: &mut Scratch) {
+    // SAFETY: the helper takes nothing and only returns a word.
+    let tag = unsafe { bpf_get_prandom_u32() };
+    s.entry = CtEntry {
+        version: CtEntry::VERSION,
+        last_seen: s.now,
+        tag,
+        egress: Stamp::unjudged(tag),
+        ingress: Stamp::unjudged(tag),
+        ..CtEntry::default()
+    };
+    if s.packet.proto.0 == Proto::TCP.0 && !s.packet.opens() {
+        s.entry.seen = seen::MIDSTREAM;
+        if s.packet.tcp_flags & tcp::FIN != 0 {
+            s.entry.seen |= seen::FIN_INITIATOR;
+        }
+    }
+}
+
+const RECORDED: u32 = 0;
+const FULL: u32 = 1;
+const PORTS_EXHAUSTED: u32 = 2;
+
+/// How many source ports are tried for a translated flow whose reply tuple is another flow's.
+const PORT_TRIES: u32 = 16;
+
+/// Writes `s.entry`, and for a translated flow its twin first: whoever finds the first can rely on
+/// the second.
+#[inline(never)]
+fn record(s: &mut Scratch) -> u32 {
+    let from_high = high(s.from_high != 0);
+    if s.entry.flags & flags::NAT == 0 {
+        s.entry.flags |= from_high;
+        return match conntrack::insert_new(&s.key, &s.entry, s.now) {
+            // Taken: another CPU has judged and opened the same flow.
+            Inserted::Yes | Inserted::Taken => RECORDED,
+            Inserted::Full => FULL,
+        };
+    }
+    let common = s.entry.flags;
+    s.entry.other = s.packet.tuple;
+    for _ in 0..PORT_TRIES {
+        let (twin, twin_high) = conntrack::key(&s.out, s.packet.proto);
+        s.twin = twin;
+        s.entry.flags = common | flags::KEY_TRANSLATED | high(twin_high);
+        match conntrack::insert_new(&s.twin, &s.entry, s.now) {
+            Inserted::Yes => {
+                s.entry.flags = common | from_high;
+                return record_first(s);
+            }
+            Inserted::Taken => {}
+            Inserted::Full => return FULL,
+        }
+        // SAFETY: the helper takes nothing and only returns a word.
+        let random = unsafe { bpf_get_prandom_u32() };
+        s.out.sport = PortBe::new(0x8000 | random as u16);
+    }
+    PORTS_EXHAUSTED
+}
+
+#[inline(always)]
+fn record_first(s: &mut Scratch) -> u32 {
+    s.entry.other = s.out;
+    match conntrack::insert_new(&s.key, &s.entry, s.now) {
+        Inserted::Yes => RECORDED,
+        Inserted::Taken | Inserted::Full => {
+            conntrack::undo(&s.twin);
+            FULL
+        }
+    }
+}
+
+#[inline(always)]
+fn high(yes: bool) -> u32 {
+    if yes { flags::INITIATOR_HIGH } else { 0 }
+}

@@ -1,0 +1,170 @@
+//! What a program works on beside its stack, which has 512 bytes for all its functions together.
+//! Kernel only.
+//!
+//! The steps of a packet's way are functions that take this and answer with a word: the verifier
+//! knows nothing of what stands in a map's memory, so the many ways to reach a step are one to it.
+//! Passed in registers, the same facts would multiply the ways (beyond its million instructions).
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::PerCpuArray;
+use weir_abi::Addr;
+use weir_abi::conntrack::{CtEntry, CtKey, Tuple};
+use weir_abi::endpoint::Endpoint;
+
+use crate::packet::Packet;
+
+/// Most bytes of a packet that an ICMP error quotes.
+pub const QUOTE: usize = 128;
+
+/// One CPU's working memory. A tc program is not interrupted by another one on its CPU.
+#[repr(C)]
+pub struct Scratch {
+    /// The packet.
+    pub packet: Packet,
+    /// What an ICMP error quotes.
+    pub inner: Packet,
+    /// Where the packet was met.
+    pub hook: Hook,
+    /// The node itself sends the packet (1 or 0): exempt from policy.
+    pub own_node: u32,
+    /// Now, in conntrack's ticks.
+    pub now: u32,
+    /// The pod that sends, where it is met at its own interface.
+    pub from: Local,
+    /// The pod that receives, if it is one of this node.
+    pub to: Local,
+    /// Addresses and ports after translation.
+    pub out: Tuple,
+    /// The quoted packet's after translation.
+    pub inner_out: Tuple,
+    /// Whether `out` differs from the packet's (1 or 0).
+    pub translate: u32,
+    /// The flow as policy sees it.
+    pub judged: Judged,
+    /// Conntrack key of the packet as it came.
+    pub key: CtKey,
+    /// Whether the packet's source is the key's higher end (1 or 0).
+    pub from_high: u32,
+    /// Whether the packet goes the way of the flow's first one (1 or 0).
+    pub original: u32,
+    /// Conntrack key of the flow's other tuple.
+    pub twin: CtKey,
+    /// A copy of the flow's entry, or the entry that is being written.
+    pub entry: CtEntry,
+    /// Where the packet goes.
+    pub target: Target,
+    /// The interface that it goes to.
+    pub target_ifindex: u32,
+    /// The MTU of a way that is too narrow.
+    pub mtu: u32,
+    /// An answer that is being built: an ICMP header and the quote.
+    pub answer: [u32; ANSWER_WORDS],
+}
+
+/// Words of [`Scratch::answer`]: an ICMP error's header and its quote.
+pub const ANSWER_WORDS: usize = (8 + QUOTE) / 4;
+
+/// Where a packet is met.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Hook(u32);
+
+impl Hook {
+    /// A pod sends it.
+    pub const FROM_POD: Self = Self(0);
+    /// The node's stack brings it to a pod.
+    pub const TO_POD: Self = Self(1);
+    /// It has come in by an uplink, for a pod.
+    pub const FROM_UPLINK: Self = Self(2);
+}
+
+/// Where a packet goes.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Target(u32);
+
+impl Target {
+    /// Wherever the kernel routes it.
+    pub const STACK: Self = Self(0);
+    /// Into the pod `to`.
+    pub const POD: Self = Self(1);
+    /// Out of `target_ifindex`, to another node.
+    pub const UPLINK: Self = Self(2);
+}
+
+/// What must be known of a pod of this node.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Local {
+    /// 1 if there is such a pod; else the rest means nothing.
+    pub present: u32,
+    /// Index in `POLICY_SLOTS`.
+    pub slot: u32,
+    /// See [`Endpoint::incarnation`].
+    pub incarnation: u32,
+    /// Host side of its interface.
+    pub ifindex: u32,
+    /// Its MTU.
+    pub mtu: u32,
+    /// A frame's first 12 bytes: to the pod, from its gateway.
+    pub macs: [u32; 3],
+}
+
+impl Local {
+    /// No pod.
+    pub const NONE: Self = Self {
+        present: 0,
+        slot: 0,
+        incarnation: 0,
+        ifindex: 0,
+        mtu: 0,
+        macs: [0; 3],
+    };
+
+    /// What must be known of an endpoint.
+    #[inline(always)]
+    pub fn of(e: &Endpoint) -> Self {
+        let [a, b, c, d, f, g] = e.pod_mac;
+        let [h, i, j, k, l, m] = e.host_mac;
+        Self {
+            present: 1,
+            slot: e.slot,
+            incarnation: e.incarnation,
+            ifindex: e.ifindex,
+            mtu: e.mtu,
+            macs: [
+                u32::from_ne_bytes([a, b, c, d]),
+                u32::from_ne_bytes([f, g, h, i]),
+                u32::from_ne_bytes([j, k, l, m]),
+            ],
+        }
+    }
+
+    /// Whether there is such a pod.
+    #[inline(always)]
+    pub fn is_present(&self) -> bool {
+        self.present != 0
+    }
+}
+
+/// The original direction's tuple after DNAT and before SNAT: what policy judges.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Judged {
+    /// The initiator's own address.
+    pub src: Addr,
+    /// The responder's own address.
+    pub dst: Addr,
+    /// Protocol and the responder's port: `weir_abi::policy::Interval::key`.
+    pub port: u32,
+}
+
+#[map(name = "SCRATCH")]
+static SCRATCH_MAP: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// This CPU's working memory. Nothing in it is valid at the program's start.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: the element is this CPU's own, and each program takes it once.
+    SCRATCH_MAP.get_ptr_mut(0).map(|p| unsafe { &mut *p })
+}
