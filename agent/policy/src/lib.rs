@@ -13,14 +13,23 @@
 use std::time::Duration;
 
 mod actual;
+mod cidr;
+mod class;
 mod desired;
 mod event;
+mod flatten;
+mod group;
 mod hash;
 mod index;
 mod limits;
 mod lpm;
 mod plan;
+mod policy;
+mod port;
 mod problem;
+mod rule;
+mod scope;
+mod selector;
 mod write;
 
 pub use actual::{Actual, Direction, MapVerdict};

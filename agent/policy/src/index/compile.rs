@@ -1,0 +1,182 @@
+//! From the objects to [`Desired`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::pod::{PodInfo, namespace_labels};
+use super::rows::rows;
+use super::{Endpoint, Index, Judged};
+use crate::actual::Direction;
+use crate::class::{Classes, Signature, prefixes};
+use crate::desired::{Desired, Subject};
+use crate::group::Group;
+use crate::hash::Key;
+use crate::lpm::Lpm;
+use crate::policy::Policy;
+use crate::scope::Scope;
+use crate::selector::Labels;
+
+impl Index {
+    /// The policy that the objects add up to.
+    pub fn compile(&mut self) -> Desired {
+        self.make_groups();
+        let (groups, slots) = self.slots();
+        if self.groups_changed {
+            self.groups_changed = false;
+            self.set_scope(Scope::new(groups.iter().map(AsRef::as_ref)));
+        }
+        let scope = Arc::clone(&self.scope);
+        let mut classes = Classes::new(&scope);
+        let mut desired = Desired {
+            groups: groups.iter().map(|group| group.key).collect(),
+            slots,
+            ..Desired::default()
+        };
+        // Where nothing is isolated nothing has to be known of peers.
+        if !groups.is_empty() {
+            self.match_pods();
+            self.classify(&scope, &mut classes, &mut desired);
+        }
+        desired.rows = rows(&groups, &scope, &classes);
+        desired.classes = classes.keys;
+        desired
+    }
+
+    fn make_groups(&mut self) {
+        let policies = &self.policies;
+        for endpoint in self.endpoints.values_mut() {
+            if endpoint.groups.is_none() {
+                endpoint.groups = Some(judge(endpoint, policies));
+            }
+        }
+    }
+
+    /// The groups in use, and which slot is in which.
+    fn slots(&self) -> (Vec<Arc<Group>>, BTreeMap<u32, [Subject; 2]>) {
+        let mut groups: Vec<Arc<Group>> = Vec::new();
+        let mut numbers: HashMap<Key, u32> = HashMap::new();
+        let mut slots = BTreeMap::new();
+        for (slot, endpoint) in &self.endpoints {
+            let mut subjects = [Subject::Closed; 2];
+            for (subject, judged) in subjects.iter_mut().zip(endpoint.groups.iter().flatten()) {
+                *subject = match judged {
+                    Judged::Closed => Subject::Closed,
+                    Judged::Open => Subject::Open,
+                    Judged::By(group) => {
+                        Subject::Group(*numbers.entry(group.key).or_insert_with(|| {
+                            groups.push(Arc::clone(group));
+                            groups.len() as u32 - 1
+                        }))
+                    }
+                };
+            }
+            slots.insert(*slot, subjects);
+        }
+        (groups, slots)
+    }
+
+    fn set_scope(&mut self, scope: Scope) {
+        if !scope.has_peers_of(&self.scope) {
+            for pod in self.pods.values_mut() {
+                pod.matched = None;
+            }
+        }
+        self.scope = Arc::new(scope);
+    }
+
+    /// Looks for the selectors of pods of which that is not known. Pods with equal labels are
+    /// looked at once.
+    fn match_pods(&mut self) {
+        let mut implied: HashMap<&str, Labels> = HashMap::new();
+        let mut known: HashMap<(&str, &Labels), Arc<[u32]>> = HashMap::new();
+        let mut found = Vec::new();
+        for entry in self.pods.values() {
+            let pod = &entry.info;
+            if entry.matched.is_some() || !pod.is_peer() {
+                continue;
+            }
+            let matched = known
+                .entry((&pod.namespace, &pod.labels))
+                .or_insert_with(|| {
+                    let of_namespace = self.namespaces.get(&pod.namespace).unwrap_or_else(|| {
+                        let make = || namespace_labels(&pod.namespace, None);
+                        implied.entry(&pod.namespace).or_insert_with(make)
+                    });
+                    self.scope
+                        .selectors_of(&pod.namespace, of_namespace, &pod.labels)
+                        .into()
+                });
+            found.push(Arc::clone(matched));
+        }
+        let mut found = found.into_iter();
+        for entry in self.pods.values_mut() {
+            if entry.matched.is_none() && entry.info.is_peer() {
+                entry.matched = found.next();
+            }
+        }
+    }
+
+    /// Finds the class of every prefix and of every pod's address.
+    fn classify(&self, scope: &Scope, classes: &mut Classes, desired: &mut Desired) {
+        let pod_cidrs = self.nodes.values().flat_map(|node| &node.pod_cidrs);
+        let prefixes = prefixes(scope, pod_cidrs);
+        let mut cidrs = Lpm::default();
+        for (key, prefix) in prefixes.iter() {
+            let signature = Signature {
+                unknown_pod: prefix.pods,
+                peers: prefix.blocks.clone(),
+                ports: Vec::new(),
+            };
+            cidrs.insert(*key, classes.number(signature, scope));
+        }
+        for (addr, entry) in self.owners() {
+            let mut peers = entry.matched.as_deref().unwrap_or_default().to_vec();
+            if let Some(prefix) = prefixes.lookup(addr) {
+                peers.extend(&prefix.blocks);
+                peers.sort_unstable();
+            }
+            let signature = Signature {
+                unknown_pod: false,
+                ports: scope.ports_of(&peers, &entry.info.ports),
+                peers,
+            };
+            let class = classes.number(signature, scope);
+            // What the prefixes say anyway needs no entry of its own.
+            if cidrs.lookup(addr).copied().unwrap_or(0) != class {
+                desired.peers.insert(addr, class);
+            }
+        }
+        desired.cidrs = cidrs;
+    }
+}
+
+/// How an endpoint is judged, (ingress, egress).
+fn judge(
+    endpoint: &Endpoint,
+    policies: &BTreeMap<String, BTreeMap<String, Policy>>,
+) -> [Judged; 2] {
+    if endpoint.local.pod.is_none() {
+        return [Judged::Open, Judged::Open];
+    }
+    let Some(pod) = &endpoint.pod else {
+        return [Judged::Closed, Judged::Closed];
+    };
+    let selecting = selecting(pod, policies);
+    Direction::ALL.map(|direction| {
+        match Group::build(direction, &selecting, |name| pod.port(name)) {
+            Some(group) => Judged::By(Arc::new(group)),
+            None => Judged::Open,
+        }
+    })
+}
+
+/// The policies that select a pod, in the order of their names.
+fn selecting<'a>(
+    pod: &PodInfo,
+    policies: &'a BTreeMap<String, BTreeMap<String, Policy>>,
+) -> Vec<&'a Policy> {
+    let of_namespace = policies.get(&pod.namespace).filter(|_| !pod.host_network);
+    let all = of_namespace.into_iter().flat_map(BTreeMap::values);
+    all.filter(|policy| policy.selector.matches(&pod.labels))
+        .collect()
+}

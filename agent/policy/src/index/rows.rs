@@ -1,0 +1,98 @@
+//! The table of every (group, class).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::class::{Classes, Signature};
+use crate::flatten::{Matched, Table, flatten};
+use crate::group::Group;
+use crate::port::PortSet;
+use crate::scope::Scope;
+
+/// The tables of all groups for all classes, group by group.
+pub(super) fn rows(groups: &[Arc<Group>], scope: &Scope, classes: &Classes) -> Vec<Arc<Table>> {
+    let mut rows = Vec::with_capacity(groups.len() * classes.signatures.len());
+    for group in groups {
+        let rules = GroupRows::new(group, scope);
+        // Most classes match the same rules as some other.
+        let mut known: HashMap<Vec<(usize, Vec<u16>)>, Arc<Table>> = HashMap::new();
+        for signature in &classes.signatures {
+            let matched = rules.matched(signature);
+            let table = match known.get(&matched) {
+                Some(table) => Arc::clone(table),
+                None => {
+                    let table = Arc::new(rules.table(&matched));
+                    known.insert(matched, Arc::clone(&table));
+                    table
+                }
+            };
+            rows.push(table);
+        }
+    }
+    rows
+}
+
+/// The rules of a group, by the numbers of a scope.
+struct GroupRows<'a> {
+    group: &'a Group,
+    /// For each rule: sorted numbers of its peers, none for everyone; and of its port names.
+    rules: Vec<(Option<Vec<u32>>, Vec<u32>)>,
+}
+
+impl<'a> GroupRows<'a> {
+    fn new(group: &'a Group, scope: &Scope) -> Self {
+        let rule = |rule: &crate::group::GroupRule| {
+            let names = rule
+                .named
+                .iter()
+                .filter_map(|name| scope.index_of(name))
+                .collect();
+            (scope.numbers(rule.peers.as_deref()), names)
+        };
+        Self {
+            group,
+            rules: group.rules.iter().map(rule).collect(),
+        }
+    }
+
+    /// The rules that match a class, each with the ports that its names stand for (0: none).
+    fn matched(&self, signature: &Signature) -> Vec<(usize, Vec<u16>)> {
+        let matches = |peers: &Option<Vec<u32>>| match peers {
+            None => true,
+            Some(peers) => peers
+                .iter()
+                .any(|peer| signature.peers.binary_search(peer).is_ok()),
+        };
+        let matching = self
+            .rules
+            .iter()
+            .enumerate()
+            .filter(|(_, (peers, _))| matches(peers));
+        matching
+            .map(|(i, (_, names))| {
+                (
+                    i,
+                    names
+                        .iter()
+                        .map(|name| signature.port(*name).unwrap_or(0))
+                        .collect(),
+                )
+            })
+            .collect()
+    }
+
+    fn table(&self, matched: &[(usize, Vec<u16>)]) -> Table {
+        let mut matches = Vec::new();
+        for (i, found) in matched {
+            let rule = &self.group.rules[*i];
+            let named = rule.named.iter().zip(found).filter(|(_, port)| **port != 0);
+            let ranges = named.map(|(name, port)| name.range(*port));
+            matches.push(Matched {
+                ports: rule.numeric.union(&PortSet::new(ranges.collect())),
+                allow: true,
+                rule: &rule.name,
+            });
+        }
+        flatten(&matches, &self.group.default)
+    }
+}
