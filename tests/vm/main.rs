@@ -28,7 +28,10 @@ fn main() {
     // The kernel's own last words share the console: ours begin on a line of their own.
     println!();
     report("kernel", kernel());
-    report("object", programs().map(|all| format!("{} programs", all.len())));
+    report(
+        "object",
+        programs().map(|all| format!("{} programs", all.len())),
+    );
     report("load, pin, adopt", pinned());
     report("attach to a device", device());
     report("attach to a cgroup", sockets());
@@ -68,15 +71,20 @@ fn kernel() -> Result<String> {
             .with_context(|| format!("cannot mount {kind} on {dir}"))?;
     }
     let features = Features::detect()?;
-    let list: Vec<String> =
-        features.list().iter().map(|f| format!("{} {}", f.name, f.state)).collect();
+    let list: Vec<String> = features
+        .list()
+        .iter()
+        .map(|f| format!("{} {}", f.name, f.state))
+        .collect();
     Ok(format!("{} ({})", features.release, list.join(", ")))
 }
 
 /// Every program through the verifier, one line each; one that is refused does not hide the next.
 fn programs() -> Result<Vec<String>> {
     let bytes = object::bytes()?;
-    let mut ebpf = EbpfLoader::new().load(&bytes).context("maps and relocations")?;
+    let mut ebpf = EbpfLoader::new()
+        .load(&bytes)
+        .context("maps and relocations")?;
     let mut names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
     names.sort();
     ensure!(!names.is_empty(), "the object holds no program");
@@ -87,7 +95,11 @@ fn programs() -> Result<Vec<String>> {
         refused += usize::from(result.is_err());
         report(&format!("verifier {name}"), result);
     }
-    ensure!(refused == 0, "{refused} of {} programs refused", names.len());
+    ensure!(
+        refused == 0,
+        "{refused} of {} programs refused",
+        names.len()
+    );
     Ok(names)
 }
 
@@ -97,10 +109,16 @@ fn verified(program: &mut Program) -> Result<String> {
         Program::CgroupSockAddr(p) => p.load().and_then(|()| p.info()),
         Program::CgroupSock(p) => p.load().and_then(|()| p.info()),
         Program::Xdp(p) => p.load().and_then(|()| p.info()),
-        other => bail!("weir-vm-init does not know programs of type {:?}", other.prog_type()),
+        other => bail!(
+            "weir-vm-init does not know programs of type {:?}",
+            other.prog_type()
+        ),
     }?;
     let count = info.verified_instruction_count();
-    Ok(count.map_or_else(|| "loaded".to_owned(), |n| format!("{n} instructions verified")))
+    Ok(count.map_or_else(
+        || "loaded".to_owned(),
+        |n| format!("{n} instructions verified"),
+    ))
 }
 
 /// The agent's own loader: pins everything; a second time it finds all of it and replaces nothing.
@@ -110,9 +128,18 @@ fn pinned() -> Result<String> {
     let bytes = object::bytes()?;
     let first = load::load(&bytes, &pins)?;
     let second = load::load(&bytes, &pins)?;
-    ensure!(first.programs > 0 && first.replaced == first.programs, "first load: {first:?}");
-    ensure!(second.replaced == 0, "a second load of the same object replaced {second:?}");
-    Ok(format!("{} programs pinned, then found again", first.programs))
+    ensure!(
+        first.programs > 0 && first.replaced == first.programs,
+        "first load: {first:?}"
+    );
+    ensure!(
+        second.replaced == 0,
+        "a second load of the same object replaced {second:?}"
+    );
+    Ok(format!(
+        "{} programs pinned, then found again",
+        first.programs
+    ))
 }
 
 /// tcx links where the kernel has them, clsact filters where it has not.
@@ -128,18 +155,30 @@ fn device() -> Result<String> {
         (Role::Uplink, Side::Out),
     ] {
         // The loopback device is the one that every machine has.
-        let hook = Hook { ifindex: 1, ifname: "lo".to_owned(), role, side };
+        let hook = Hook {
+            ifindex: 1,
+            ifname: "lo".to_owned(),
+            role,
+            side,
+        };
         if !attacher.has_program(&hook) {
             continue;
         }
         attacher.ensure(&hook)?;
         attacher.check(&hook)?;
         attacher.detach_hook(&hook)?;
-        ensure!(attacher.check(&hook).is_err(), "{} is still attached", hook.program());
+        ensure!(
+            attacher.check(&hook).is_err(),
+            "{} is still attached",
+            hook.program()
+        );
         attached += 1;
     }
     ensure!(attached > 0, "no program for any hook");
-    Ok(format!("{attached} hooks by {}", if features.tcx { "tcx" } else { "clsact" }))
+    Ok(format!(
+        "{attached} hooks by {}",
+        if features.tcx { "tcx" } else { "clsact" }
+    ))
 }
 
 fn sockets() -> Result<String> {
@@ -152,16 +191,27 @@ fn sockets() -> Result<String> {
 }
 
 fn tests() -> Vec<std::path::PathBuf> {
-    let mut found: Vec<_> =
-        fs::read_dir("/tests").into_iter().flatten().flatten().map(|e| e.path()).collect();
+    let mut found: Vec<_> = fs::read_dir("/tests")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path())
+        .collect();
     found.sort();
     found
 }
 
 /// A test program writes its own summary to the console, where `vm-test` reads it.
 fn run(test: &Path) {
-    let name = test.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let status = Command::new(test).env("PATH", "/bin").current_dir("/tmp").status();
+    let name = test
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let status = Command::new(test)
+        .env("PATH", "/bin")
+        .current_dir("/tmp")
+        .status();
     let result = status.context("cannot start").and_then(|status| {
         ensure!(status.success(), "{status}");
         Ok("passed".to_owned())

@@ -36,7 +36,9 @@ impl Count {
         let rest = line.strip_prefix("test result: ")?.split_once(". ")?.1;
         let mut count = Self::default();
         for part in rest.split("; ") {
-            let (number, what) = part.split_once(' ')?;
+            let Some((number, what)) = part.split_once(' ') else {
+                continue;
+            };
             match (number.parse::<usize>(), what) {
                 (Ok(n), "passed") => count.passed = n,
                 (Ok(n), "failed" | "ignored") => count.failed += n,

@@ -64,7 +64,7 @@ fn advisories(ctx: &Context, deny: &Path) -> Result<Count> {
     let mut cmd = deny_command(ctx, deny);
     cmd.args(["check"]);
     if !fetched.ok {
-        if !ctx.advisory_db().is_dir() {
+        if !has_copy(&ctx.advisory_db()) {
             let why = fetched.tail.iter().rfind(|l| !l.trim().is_empty());
             step::line(&format!(
                 "  {name}: SKIPPED, as the advisory database cannot be fetched from here: {}",
@@ -79,6 +79,15 @@ fn advisories(ctx: &Context, deny: &Path) -> Result<Count> {
         cmd.arg("--disable-fetch");
     }
     check(ctx, name, cmd.arg("advisories"))
+}
+
+/// Whether a database was fetched once: each is a folder (a failed fetch leaves an empty place).
+fn has_copy(place: &Path) -> bool {
+    std::fs::read_dir(place)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| entry.path().is_dir())
 }
 
 fn deny_command(ctx: &Context, deny: &Path) -> Command {

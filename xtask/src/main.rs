@@ -3,6 +3,7 @@
 mod build;
 mod context;
 mod count;
+mod demo;
 mod lint;
 mod setup;
 mod signals;
@@ -11,6 +12,7 @@ mod test;
 mod traces;
 mod vm;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -35,6 +37,15 @@ enum Chore {
         /// Only the eBPF object
         #[arg(long)]
         ebpf: bool,
+    },
+    /// Build, then show two nodes with pods, Services and policies, and what they may reach
+    ///
+    /// Everything after `demo` goes to `weir-lab demo`, which runs as root; see `demo --help`.
+    #[command(disable_help_flag = true)]
+    Demo {
+        /// Arguments of `weir-lab demo`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
     },
     /// Run the tests: the pure ones as you, those in network namespaces as root
     Test {
@@ -74,6 +85,7 @@ fn chore(command: Chore) -> Result<ExitCode> {
             step::line(&format!("  built: {}", object.display()));
         }
         Chore::Build { ebpf: false } => build::dist(&ctx)?,
+        Chore::Demo { args } => return demo::run(&ctx, &args),
         Chore::VmTest { load_only } => test::verdict(vm::run(&ctx, load_only)?)?,
         Chore::Lint => test::verdict(lint::run(&ctx)?)?,
         Chore::Test { filter } => test::verdict(test::run(&ctx, filter.as_deref())?)?,
