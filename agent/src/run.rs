@@ -7,6 +7,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
+use weir_api::status::Feature;
 
 use crate::{
     cni,
@@ -61,18 +62,18 @@ fn run(config: Config) -> anyhow::Result<()> {
 fn take_over(config: &Config) -> anyhow::Result<Kernel> {
     let features = Features::detect()?;
     for feature in features.list() {
-        tracing::info!(
-            feature = feature.name,
-            state = feature.state,
-            "{}",
-            feature.detail
-        );
+        let Feature {
+            name,
+            state,
+            detail,
+        } = feature;
+        tracing::info!(name, state, detail, "kernel feature");
     }
     fs::create_dir_all(&config.state_dir)
         .with_context(|| format!("state directory {}", config.state_dir.display()))?;
     let pins = Pins::new(&config.bpffs);
     let lock = pins.prepare()?;
-    let loaded = load::load(&object::bytes()?, &pins)?;
+    let loaded = load::load(&object::bytes()?, &pins, &config.map_sizes)?;
     tracing::info!(
         kernel = features.release,
         programs = loaded.programs,

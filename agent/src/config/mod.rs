@@ -9,6 +9,8 @@ mod tests;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use crate::dataplane::resize::{RESIZABLE, Sizes};
+
 pub use layers::{ConfigError, Layers, Origin, Value};
 
 /// Where Kubernetes objects come from.
@@ -51,6 +53,8 @@ pub struct Config {
     pub adopt_timeout: Duration,
     /// `metrics-address`; `None` when switched off with `none`.
     pub metrics_address: Option<SocketAddr>,
+    /// `max-peers` and its like: sizes of maps that are not the ABI's.
+    pub map_sizes: Sizes,
     /// `log-format`.
     pub log_format: LogFormat,
     /// `log-level`: a `tracing` filter such as `info` or `weir_agent=debug`.
@@ -110,9 +114,27 @@ impl Config {
             mtu: layers.optional("mtu", parse_mtu)?,
             adopt_timeout: layers.require("adopt-timeout", parse_duration)?,
             metrics_address: layers.require("metrics-address", parse_metrics_address)?,
+            map_sizes: map_sizes(layers)?,
             log_format: layers.require("log-format", parse_log_format)?,
             log_level: layers.require("log-level", parse_log_level)?,
         })
+    }
+}
+
+fn map_sizes(layers: &Layers) -> Result<Sizes, ConfigError> {
+    let mut sizes = Sizes::new();
+    for (map, flag) in RESIZABLE {
+        if let Some(size) = layers.optional(flag, parse_map_size)? {
+            sizes.insert(map, size);
+        }
+    }
+    Ok(sizes)
+}
+
+fn parse_map_size(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(size @ 16..=0x0100_0000) => Ok(size),
+        _ => Err("expected a number of entries, 16 to 16777216".into()),
     }
 }
 

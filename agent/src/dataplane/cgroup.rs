@@ -7,7 +7,8 @@ use std::{
 };
 
 use aya::programs::{
-    CgroupAttachMode, CgroupSockAddr, CgroupSockAddrAttachType as Type, links::FdLink,
+    CgroupAttachMode, CgroupSock, CgroupSockAddr, CgroupSockAddrAttachType as Addr,
+    CgroupSockAttachType as Sock, links::FdLink,
 };
 use weir_net::bpf::{self, LinkTarget};
 
@@ -18,16 +19,42 @@ use super::{
 };
 
 /// Program name, and where it is attached. A program that the object does not have is passed over.
-const HOOKS: [(&str, Type); 8] = [
-    ("sock_connect4", Type::Connect4),
-    ("sock_connect6", Type::Connect6),
-    ("sock_sendmsg4", Type::UDPSendMsg4),
-    ("sock_sendmsg6", Type::UDPSendMsg6),
-    ("sock_recvmsg4", Type::UDPRecvMsg4),
-    ("sock_recvmsg6", Type::UDPRecvMsg6),
-    ("sock_getpeername4", Type::GetPeerName4),
-    ("sock_getpeername6", Type::GetPeerName6),
+const HOOKS: [(&str, Hook); 9] = [
+    ("sock_connect4", Hook::Addr(Addr::Connect4)),
+    ("sock_connect6", Hook::Addr(Addr::Connect6)),
+    ("sock_sendmsg4", Hook::Addr(Addr::UDPSendMsg4)),
+    ("sock_sendmsg6", Hook::Addr(Addr::UDPSendMsg6)),
+    ("sock_recvmsg4", Hook::Addr(Addr::UDPRecvMsg4)),
+    ("sock_recvmsg6", Hook::Addr(Addr::UDPRecvMsg6)),
+    ("sock_getpeername4", Hook::Addr(Addr::GetPeerName4)),
+    ("sock_getpeername6", Hook::Addr(Addr::GetPeerName6)),
+    ("sock_release", Hook::Sock(Sock::SockRelease)),
 ];
+
+/// A cgroup hook of either kind of program.
+#[derive(Clone, Copy)]
+enum Hook {
+    Addr(Addr),
+    Sock(Sock),
+}
+
+impl Hook {
+    /// Links coexist with other programs whatever the mode; flags other than 0 are refused.
+    fn attach(self, program: &Path, cgroup: &File) -> Result<FdLink, Box<dyn std::error::Error>> {
+        match self {
+            Self::Addr(attach_type) => {
+                let mut program = CgroupSockAddr::from_pin(program, attach_type)?;
+                let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+                Ok(program.take_link(id)?.try_into()?)
+            }
+            Self::Sock(attach_type) => {
+                let mut program = CgroupSock::from_pin(program, attach_type)?;
+                let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+                Ok(program.take_link(id)?.try_into()?)
+            }
+        }
+    }
+}
 
 /// The root of the machine's cgroup2 mount.
 ///
@@ -59,15 +86,15 @@ fn find_mount(mounts: &str) -> Option<PathBuf> {
 /// The directory is no cgroup2, or the kernel refuses.
 pub fn ensure(pins: &Pins, cgroup: &Path) -> Result<usize, Error> {
     let mut changed = 0;
-    for (name, attach_type) in HOOKS {
+    for (name, hook) in HOOKS {
         if pins.prog(name).exists() {
-            changed += usize::from(ensure_one(pins, cgroup, name, attach_type)?);
+            changed += usize::from(ensure_one(pins, cgroup, name, hook)?);
         }
     }
     Ok(changed)
 }
 
-fn ensure_one(pins: &Pins, cgroup: &Path, name: &str, attach_type: Type) -> Result<bool, Error> {
+fn ensure_one(pins: &Pins, cgroup: &Path, name: &str, hook: Hook) -> Result<bool, Error> {
     let failed = |message: String| Error::Attach {
         program: name.to_owned(),
         target: format!("cgroup {}", cgroup.display()),
@@ -94,14 +121,9 @@ fn ensure_one(pins: &Pins, cgroup: &Path, name: &str, attach_type: Type) -> Resu
         // Another cgroup was configured, or it was removed and made again.
         pins::unpin(&pin)?;
     }
-    let mut program = CgroupSockAddr::from_pin(&prog_path, attach_type)
-        .map_err(|e| Error::pin(&prog_path, chain(&e)))?;
-    // Links coexist with other programs whatever the mode; flags other than 0 are refused.
-    let link = program
-        .attach(&directory, CgroupAttachMode::Single)
-        .and_then(|id| program.take_link(id))
-        .map_err(|e| failed(chain(&e)))?;
-    let link = FdLink::try_from(link).map_err(|e| failed(chain(&e)))?;
+    let link = hook
+        .attach(&prog_path, &directory)
+        .map_err(|e| failed(chain(e.as_ref())))?;
     link.pin(&pin).map_err(|e| Error::pin(&pin, chain(&e)))?;
     Ok(true)
 }

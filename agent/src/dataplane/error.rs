@@ -27,10 +27,7 @@ pub enum Error {
         message: String,
     },
     /// The map does not take another entry.
-    #[error(
-        "map {map} is full ({size} entries): {remedy}; nothing that was programmed is lost",
-        remedy = "fewer objects are needed, or a build with a larger size in weir-abi"
-    )]
+    #[error("map {map} is full ({size} entries): {}; nothing that was programmed is lost", remedy(.map))]
     Full {
         /// Its name.
         map: &'static str,
@@ -94,6 +91,13 @@ impl Error {
     }
 }
 
+fn remedy(map: &str) -> String {
+    match super::resize::flag(map) {
+        Some(flag) => format!("raise --{flag} and restart the agent"),
+        None => "its size is fixed in this release: fewer pods or addresses are needed".into(),
+    }
+}
+
 fn errno(error: &aya::maps::MapError) -> Option<i32> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(e) = source {
@@ -117,4 +121,32 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = e.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_map_is_named_with_its_size_and_the_flag_to_raise() {
+        let text = Error::Full {
+            map: weir_abi::map::PEERS,
+            size: 7,
+        }
+        .to_string();
+        assert!(
+            text.contains("PEERS") && text.contains("7 entries"),
+            "{text}"
+        );
+        assert!(text.contains("--max-peers"), "{text}");
+        let text = Error::Full {
+            map: weir_abi::map::ENDPOINTS,
+            size: 7,
+        }
+        .to_string();
+        assert!(
+            text.contains("ENDPOINTS") && text.contains("fixed"),
+            "{text}"
+        );
+    }
 }

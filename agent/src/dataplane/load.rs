@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, fs};
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfLoader, VerifierLogLevel,
     programs::{Program, ProgramInfo},
 };
 use aya_obj::EbpfSectionKind;
@@ -15,6 +15,7 @@ use super::{
     Error,
     error::chain,
     pins::{self, Pins},
+    resize::{self, Sizes},
 };
 
 /// Ends the name of a program's pin that is about to take another's place (a bpffs has no dots).
@@ -33,8 +34,27 @@ pub struct Loaded {
 ///
 /// # Errors
 /// The object does not parse; a pinned map is of another shape; the verifier refuses a program.
-pub fn load(object: &[u8], pins: &Pins) -> Result<Loaded, Error> {
-    let maps = map_definitions(object)?;
+pub fn load(object: &[u8], pins: &Pins, sizes: &Sizes) -> Result<Loaded, Error> {
+    // A log slows the verifier down by an order of magnitude; a refusal is asked again with one.
+    match load_with(VerifierLogLevel::DISABLE, object, pins, sizes) {
+        Err(Error::Program { .. }) => load_with(VerifierLogLevel::default(), object, pins, sizes),
+        other => other,
+    }
+}
+
+fn load_with(
+    level: VerifierLogLevel,
+    object: &[u8],
+    pins: &Pins,
+    sizes: &Sizes,
+) -> Result<Loaded, Error> {
+    let maps = map_definitions(object, sizes)?;
+    let size = |name: &str| {
+        maps.iter()
+            .find(|m| m.name == name)
+            .map(|m| m.shape.entries)
+    };
+    resize::set_aside(pins, size)?;
     for definition in &maps {
         definition.compare(pins)?;
     }
@@ -44,10 +64,13 @@ pub fn load(object: &[u8], pins: &Pins) -> Result<Loaded, Error> {
         }
     }
     let mut loader = EbpfLoader::new();
+    loader.verifier_log_level(level);
     for definition in &maps {
         loader.map_pin_path(&definition.name, pins.map(&definition.name));
+        loader.map_max_entries(&definition.name, definition.shape.entries);
     }
     let mut ebpf = loader.load(object).map_err(|e| Error::Object(chain(&e)))?;
+    resize::fill(pins)?;
     let mut loaded = Loaded::default();
     let mut names = Vec::new();
     for (name, program) in ebpf.programs_mut() {
@@ -60,6 +83,7 @@ pub fn load(object: &[u8], pins: &Pins) -> Result<Loaded, Error> {
             pins::unpin(&pins.prog(&name))?;
         }
     }
+    resize::forget(pins)?;
     Ok(loaded)
 }
 
@@ -110,7 +134,7 @@ impl std::fmt::Display for Shape {
     }
 }
 
-fn map_definitions(object: &[u8]) -> Result<Vec<Definition>, Error> {
+fn map_definitions(object: &[u8], sizes: &Sizes) -> Result<Vec<Definition>, Error> {
     let object = aya_obj::Object::parse(object).map_err(|e| Error::Object(chain(&e)))?;
     let mut maps: Vec<Definition> = object
         .maps
@@ -128,7 +152,10 @@ fn map_definitions(object: &[u8]) -> Result<Vec<Definition>, Error> {
                 map_type: map.map_type(),
                 key: map.key_size(),
                 value: map.value_size(),
-                entries: map.max_entries(),
+                entries: sizes
+                    .get(name.as_str())
+                    .copied()
+                    .unwrap_or(map.max_entries()),
             },
         })
         .collect();

@@ -11,6 +11,8 @@ pub mod load;
 pub mod nodes;
 pub mod object;
 pub mod pins;
+pub mod policy;
+pub mod resize;
 pub mod service;
 pub mod slots;
 pub mod table;
@@ -20,5 +22,3 @@ pub use counters::{Counters, NAMES as COUNTER_NAMES};
 pub use error::Error;
 pub use features::Features;
 pub use view::PinnedView;
-
-pub(crate) use error::chain;

@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap as Entries,
     hash::Hash,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -36,9 +37,12 @@ impl Writes {
 
 /// Opens a pinned map.
 pub(super) fn open(pins: &Pins, name: &'static str) -> Result<(MapData, u32), Error> {
-    let path = pins.map(name);
-    let named = |e: &MapError| Error::pin(&path, super::error::chain(e));
-    let data = MapData::from_pin(&path).map_err(|e| named(&e))?;
+    open_at(&pins.map(name))
+}
+
+fn open_at(path: &Path) -> Result<(MapData, u32), Error> {
+    let named = |e: &MapError| Error::pin(path, super::error::chain(e));
+    let data = MapData::from_pin(path).map_err(|e| named(&e))?;
     let size = data.info().map_err(|e| named(&e))?.max_entries();
     Ok((data, size))
 }
@@ -57,7 +61,12 @@ impl<K: Pod + Eq + Hash, V: Pod + PartialEq> Table<K, V> {
     /// # Errors
     /// It is not pinned, or not of this shape.
     pub fn open(pins: &Pins, name: &'static str, writes: &Writes) -> Result<Self, Error> {
-        let (data, size) = open(pins, name)?;
+        Self::open_at(&pins.map(name), name, writes)
+    }
+
+    /// The same, pinned under another name.
+    pub(super) fn open_at(path: &Path, name: &'static str, writes: &Writes) -> Result<Self, Error> {
+        let (data, size) = open_at(path)?;
         let map = Map::from_map_data(data)
             .and_then(HashMap::try_from)
             .map_err(|e| Error::map(name, size, "open", &e))?;
@@ -67,6 +76,11 @@ impl<K: Pod + Eq + Hash, V: Pod + PartialEq> Table<K, V> {
             map,
             writes: writes.clone(),
         })
+    }
+
+    /// How many entries fit.
+    pub fn size(&self) -> u32 {
+        self.size
     }
 
     /// One entry.
@@ -123,7 +137,12 @@ impl<V: Pod + PartialEq> Trie<V> {
     /// # Errors
     /// It is not pinned, or not of this shape.
     pub fn open(pins: &Pins, name: &'static str, writes: &Writes) -> Result<Self, Error> {
-        let (data, size) = open(pins, name)?;
+        Self::open_at(&pins.map(name), name, writes)
+    }
+
+    /// The same, pinned under another name.
+    pub(super) fn open_at(path: &Path, name: &'static str, writes: &Writes) -> Result<Self, Error> {
+        let (data, size) = open_at(path)?;
         let map = Map::from_map_data(data)
             .and_then(lpm_trie::LpmTrie::try_from)
             .map_err(|e| Error::map(name, size, "open", &e))?;
@@ -133,6 +152,11 @@ impl<V: Pod + PartialEq> Trie<V> {
             map,
             writes: writes.clone(),
         })
+    }
+
+    /// How many entries fit.
+    pub fn size(&self) -> u32 {
+        self.size
     }
 
     /// The entry of the longest prefix that holds the key.
@@ -195,7 +219,12 @@ impl<V: Pod> Elements<V> {
     /// # Errors
     /// It is not pinned, or not of this shape.
     pub fn open(pins: &Pins, name: &'static str, writes: &Writes) -> Result<Self, Error> {
-        let (data, size) = open(pins, name)?;
+        Self::open_at(&pins.map(name), name, writes)
+    }
+
+    /// The same, pinned under another name.
+    pub(super) fn open_at(path: &Path, name: &'static str, writes: &Writes) -> Result<Self, Error> {
+        let (data, size) = open_at(path)?;
         let map = Map::from_map_data(data)
             .and_then(Array::try_from)
             .map_err(|e| Error::map(name, size, "open", &e))?;
@@ -205,6 +234,11 @@ impl<V: Pod> Elements<V> {
             map,
             writes: writes.clone(),
         })
+    }
+
+    /// How many entries fit.
+    pub fn size(&self) -> u32 {
+        self.size
     }
 
     /// One element.

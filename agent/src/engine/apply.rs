@@ -23,13 +23,14 @@ impl Engine {
             self.dirty = Dirty::ALL;
         }
         self.expire(started);
-        if !self.dirty.any() && self.policy.due().is_none_or(|due| due > started) {
+        if !self.dirty.any() && self.due().is_none_or(|due| due > started) {
             return;
         }
         let mut failed = false;
         failed |= !self.apply_network();
         self.promote();
         failed |= !self.apply_policy(started);
+        failed |= !self.apply_services(started);
         failed |= !self.apply_endpoints();
         self.answer();
         self.stats.applies += 1;
@@ -119,7 +120,7 @@ impl Engine {
             return true;
         }
         let result = self.policy.sync(now);
-        let failure = result.err().map(|e| e.to_string());
+        let failure = result.err();
         for pending in &mut self.pending {
             pending.failure.clone_from(&failure);
         }
@@ -132,6 +133,23 @@ impl Engine {
             self.dirty.endpoints = false;
             self.dirty.check = false;
         }
+        ok
+    }
+
+    fn apply_services(&mut self, now: Instant) -> bool {
+        let due = self.services.due().is_some_and(|due| due <= now);
+        if !self.synced || !(std::mem::take(&mut self.dirty.services) || due) {
+            return true;
+        }
+        let mut problems = self.services.problems();
+        // Maps first: a hook without them would refuse what is served.
+        let result = self
+            .services
+            .sync(now)
+            .and_then(|()| self.services.attach(&self.kernel.pins));
+        let ok = result.is_ok();
+        problems.extend(result.err().map(|e| e.to_string()));
+        self.set_problems("services", problems);
         ok
     }
 

@@ -4,6 +4,7 @@ use tokio::sync::{mpsc, oneshot};
 use weir_api::{
     endpoint::{AdoptRequest, Endpoint},
     error::{ApiError, Reason},
+    service::ServiceInfo,
     status::Status,
     verdict::{KernelVerdict, VerdictRequest},
 };
@@ -43,7 +44,7 @@ pub enum Command {
     /// NetworkPolicies and whom they select here.
     Policies(Reply<serde_json::Value>),
     /// Services and their backends.
-    Services(Reply<serde_json::Value>),
+    Services(Reply<Vec<ServiceInfo>>),
     /// What the kernel's maps say.
     Verdict(Box<VerdictRequest>, Reply<Result<KernelVerdict, ApiError>>),
     /// Everything for `/metrics`.

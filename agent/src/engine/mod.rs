@@ -9,6 +9,7 @@ mod local;
 mod node;
 mod policy;
 mod report;
+mod services;
 
 use std::{
     collections::BTreeMap,
@@ -21,16 +22,19 @@ use weir_net::Netlink;
 
 pub use event::{Command, Event, Handle, Reply};
 
-use self::{adopt::Pending, local::Local, node::NodePart, policy::Policy};
+use self::{adopt::Pending, local::Local, node::NodePart, policy::Policy, services::Services};
 use crate::{
     config::Config,
     dataplane::{
         Counters, Features, PinnedView,
         attach::Attacher,
+        cgroup,
         endpoints::EndpointMaps,
         load::Loaded,
         nodes::NodeMaps,
         pins::{Lock, Pins},
+        policy::PolicyMaps,
+        service::ServiceMaps,
         table::Writes,
     },
     state::Store,
@@ -65,6 +69,7 @@ pub struct Engine {
     store: Store,
     synced: bool,
     policy: Policy,
+    services: Services,
     local: Local,
     node: NodePart,
     pending: Vec<Pending>,
@@ -81,6 +86,7 @@ struct Dirty {
     network: bool,
     node: bool,
     policy: bool,
+    services: bool,
     /// Endpoints that are not in place yet, or leave.
     endpoints: bool,
     /// All endpoints, also those that were in place when last looked at.
@@ -92,6 +98,7 @@ impl Dirty {
         network: true,
         node: true,
         policy: true,
+        services: true,
         endpoints: true,
         check: true,
     };
@@ -101,10 +108,11 @@ impl Dirty {
             network,
             node,
             policy,
+            services,
             endpoints,
             check,
         } = self;
-        network || node || policy || endpoints || check
+        network || node || policy || services || endpoints || check
     }
 }
 
@@ -134,7 +142,9 @@ impl Engine {
         let writes = Writes::default();
         let pins = &kernel.pins;
         let attacher = Attacher::new(pins, kernel.features.tcx);
-        let policy = Policy::open(pins, &writes, &config.node_name)?;
+        let policy = Policy::new(&config.node_name, PolicyMaps::open(pins, &writes)?);
+        let cgroup = config.cgroup.clone().map_or_else(cgroup::mount_root, Ok)?;
+        let services = Services::new(ServiceMaps::open(pins, &writes)?, cgroup);
         let node = NodePart::new(&config, Netlink::open()?, NodeMaps::open(pins, &writes)?)?;
         let maps = EndpointMaps::open(pins, &writes)?;
         let local = Local::take_over(&config.state_dir, boot_id, maps, policy.slots())?;
@@ -147,6 +157,7 @@ impl Engine {
             store: Store::default(),
             synced: false,
             policy,
+            services,
             local,
             node,
             pending: Vec::new(),
@@ -202,8 +213,16 @@ impl Engine {
             return Instant::now();
         }
         let deadlines = self.pending.iter().map(|p| p.deadline);
-        let others = [self.retry.at, self.policy.due()].into_iter().flatten();
+        let others = [self.retry.at, self.due()].into_iter().flatten();
         deadlines.chain(others).fold(self_check, Instant::min)
+    }
+
+    /// When something wants to be deleted after its grace period.
+    fn due(&self) -> Option<Instant> {
+        [self.policy.due(), self.services.due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Cheap: changes plain data and marks what is dirty.
@@ -213,6 +232,7 @@ impl Engine {
                 for change in batch.changes {
                     if self.store.apply(change.clone()) {
                         self.dirty.policy |= self.policy.apply(&change);
+                        self.dirty.services |= self.services.apply(&change);
                         self.dirty.node |= change.key().kind == crate::state::Kind::Node;
                     }
                 }

@@ -1,74 +1,138 @@
-//! Policy's way into the kernel (interim: every endpoint open).
+//! Policy's way into the kernel: extend, flip, follow, shrink, and after a while sweep.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{collections::BTreeMap, thread, time::Instant};
 
 use weir_abi::policy::{GroupId, PolicySlot};
+use weir_api::endpoint::Direction;
+use weir_policy::{
+    Desired, Event, GRACE, Index, LocalEndpoint, ObjectName, PHASE_GAP, PodRef, plan_within, sweep,
+};
 
 use super::endpoints::Record;
 use crate::{
-    dataplane::{Error, pins::Pins, slots::Slots, table::Writes},
-    state::Change,
+    dataplane::policy::PolicyMaps,
+    state::{Change, Kind, Object, ObjectKey},
 };
 
 /// The policy index and the kernel's maps.
 pub struct Policy {
-    slots: Slots,
-    live: BTreeSet<u32>,
+    index: Index,
+    maps: PolicyMaps,
+    desired: Desired,
+    /// When what was unlinked may be deleted, or used again.
+    settle_at: Option<Instant>,
+    live: std::collections::BTreeSet<u32>,
 }
 
 impl Policy {
-    /// Opens the maps and reads them.
-    pub fn open(pins: &Pins, writes: &Writes, _node: &str) -> Result<Self, Error> {
-        Ok(Self {
-            slots: Slots::open(pins, writes)?,
-            live: BTreeSet::new(),
-        })
+    /// Of the node of that name; `maps` have been read back.
+    pub fn new(node: &str, maps: PolicyMaps) -> Self {
+        // What a former agent unlinked just before it ended must rest as well.
+        let settle_at = Some(Instant::now() + GRACE);
+        Self {
+            index: Index::new(node),
+            maps,
+            desired: Desired::default(),
+            settle_at,
+            live: Default::default(),
+        }
     }
 
     /// How many endpoints there can be.
     pub fn slots(&self) -> u32 {
-        self.slots.count()
+        self.maps.slots()
     }
 
-    /// Takes an object's change in; whether it matters.
-    pub fn apply(&mut self, _change: &Change) -> bool {
-        false
+    /// Takes an object's change in; whether policy depends on it.
+    pub fn apply(&mut self, change: &Change) -> bool {
+        event(change).is_some_and(|event| self.index.apply(event).0)
     }
 
     /// An endpoint is here.
     pub fn apply_endpoint(&mut self, record: &Record) {
         self.live.insert(record.slot);
+        let pod = record.attachment.pod.as_ref().map(|pod| PodRef {
+            name: ObjectName::new(&pod.namespace, &pod.name),
+            uid: pod.uid.clone(),
+        });
+        let _ = self.index.apply(Event::ApplyEndpoint(LocalEndpoint {
+            slot: record.slot,
+            pod,
+            addresses: record.attachment.addresses.clone(),
+        }));
     }
 
     /// An endpoint is gone.
     pub fn remove_endpoint(&mut self, slot: u32) {
         self.live.remove(&slot);
+        let _ = self.index.apply(Event::DeleteEndpoint(slot));
     }
 
     /// Brings the kernel up to date.
-    pub fn sync(&mut self, _now: Instant) -> Result<(), Error> {
-        for slot in 0..self.slots.count() {
-            let groups = if self.live.contains(&slot) {
-                PolicySlot::pack(GroupId::OPEN, GroupId::OPEN)
-            } else {
-                0
-            };
-            if self.slots.get(slot).is_some_and(|s| s.groups != groups) {
-                self.slots.set_groups(slot, groups)?;
+    ///
+    /// # Errors
+    /// Something does not fit, and nothing was written; or a write failed, and those after it were
+    /// not performed.
+    pub fn sync(&mut self, now: Instant) -> Result<(), String> {
+        self.desired = self.index.compile();
+        let plan = plan_within(self.maps.actual(), &self.desired, &self.maps.limits())
+            .map_err(|e| e.to_string())?;
+        if !plan.is_empty() {
+            self.settle_at = Some(now + GRACE);
+        }
+        let mut wrote = false;
+        for phase in plan.phases().into_iter().filter(|phase| !phase.is_empty()) {
+            if wrote {
+                // Programs that have begun with the former phase's maps must be through.
+                thread::sleep(PHASE_GAP);
             }
+            self.maps.perform(phase).map_err(|e| e.to_string())?;
+            wrote = true;
+        }
+        self.open_while_uncompiled()?;
+        if wrote {
+            self.settle_at = Some(Instant::now() + GRACE);
+        } else if self.settle_at.is_some_and(|at| at <= now) {
+            self.sweep()?;
         }
         Ok(())
     }
 
-    /// When `sync` wants to be called again.
-    pub fn due(&self) -> Option<Instant> {
-        None
+    /// Interim, until the compiler gives groups.
+    fn open_while_uncompiled(&mut self) -> Result<(), String> {
+        let open = PolicySlot::pack(GroupId::OPEN, GroupId::OPEN);
+        let closed: Vec<u32> = self
+            .live
+            .iter()
+            .copied()
+            .filter(|s| self.maps.actual().slot(*s).groups == 0)
+            .collect();
+        let writes: Vec<_> = closed
+            .into_iter()
+            .map(|slot| weir_policy::Write::SetGroups { slot, groups: open })
+            .collect();
+        self.maps.perform(&writes).map_err(|e| e.to_string())
     }
 
-    /// The (ingress, egress) groups of a slot, and which policies isolate it.
-    pub fn directions(&self, slot: u32) -> [weir_api::endpoint::Direction; 2] {
-        let (ingress, egress) = PolicySlot::unpack(self.slots.get(slot).unwrap_or_default().groups);
-        [ingress, egress].map(|group| weir_api::endpoint::Direction {
+    fn sweep(&mut self) -> Result<(), String> {
+        self.maps.settle();
+        self.settle_at = None;
+        let writes = sweep(self.maps.actual(), &self.desired);
+        if !writes.is_empty() {
+            self.settle_at = Some(Instant::now() + GRACE);
+        }
+        self.maps.perform(&writes).map_err(|e| e.to_string())
+    }
+
+    /// When `sync` wants to be called again.
+    pub fn due(&self) -> Option<Instant> {
+        self.settle_at
+    }
+
+    /// Ingress and egress of a slot, as they are in the kernel.
+    pub fn directions(&self, slot: u32) -> [Direction; 2] {
+        let (ingress, egress) = PolicySlot::unpack(self.maps.actual().slot(slot).groups);
+        [ingress, egress].map(|group| Direction {
             group: group.0,
             isolated_by: Vec::new(),
         })
@@ -76,6 +140,40 @@ impl Policy {
 
     /// What is wrong with policy objects.
     pub fn problems(&self) -> Vec<String> {
-        Vec::new()
+        self.index
+            .problems()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    /// Entries of each map.
+    pub fn sizes(&self) -> BTreeMap<&'static str, usize> {
+        self.maps.actual().sizes().into_iter().collect()
+    }
+}
+
+/// What a change means to the policy index; `None` for kinds it does not read.
+fn event(change: &Change) -> Option<Event> {
+    match change {
+        Change::Apply(Object::Namespace(o)) => Some(Event::ApplyNamespace(Box::new(o.clone()))),
+        Change::Apply(Object::Node(o)) => Some(Event::ApplyNode(Box::new(o.clone()))),
+        Change::Apply(Object::Pod(o)) => Some(Event::ApplyPod(o.clone())),
+        Change::Apply(Object::NetworkPolicy(o)) => Some(Event::ApplyPolicy(Box::new(o.clone()))),
+        Change::Apply(Object::Service(_) | Object::EndpointSlice(_)) => None,
+        Change::Delete(ObjectKey {
+            kind,
+            namespace,
+            name,
+        }) => {
+            let object = ObjectName::new(namespace, name);
+            match kind {
+                Kind::Namespace => Some(Event::DeleteNamespace(name.clone())),
+                Kind::Node => Some(Event::DeleteNode(name.clone())),
+                Kind::Pod => Some(Event::DeletePod(object)),
+                Kind::NetworkPolicy => Some(Event::DeletePolicy(object)),
+                Kind::Service | Kind::EndpointSlice => None,
+            }
+        }
     }
 }

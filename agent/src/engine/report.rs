@@ -34,7 +34,7 @@ impl Engine {
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Objects(reply) => drop(reply.send(self.store.to_list())),
             Command::Policies(reply) => drop(reply.send(serde_json::json!([]))),
-            Command::Services(reply) => drop(reply.send(serde_json::json!([]))),
+            Command::Services(reply) => drop(reply.send(self.services.list())),
             Command::Verdict(request, reply) => {
                 let answer = match self.view.verdict(&request) {
                     Ok(Some(verdict)) => Ok(verdict),

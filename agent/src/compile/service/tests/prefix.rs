@@ -1,1 +1,301 @@
+//! Wherever the writes stop, a frontend has its old or its new backends.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use weir_abi::{Addr, Proto};
+
+use super::select::{Seen, seen};
+use super::*;
+
+const ADDRESSES: [&str; 3] = ["10.96.0.1", "10.96.0.2", "fd96::1"];
+const PORTS: [u16; 3] = [80, 81, 82];
+const GRACE: Duration = Duration::from_secs(5);
+
+/// One Service of a random cluster.
+#[derive(Clone, Debug)]
+struct Random {
+    /// Which of [`ADDRESSES`] it claims.
+    addresses: [bool; 3],
+    /// Whether it has port 81 as well as 80.
+    second_port: bool,
+    /// For each of four pods and each family: its state (`-` is absent), and which life it has.
+    pods: [(char, u8); 4],
+}
+
+fn random_service() -> impl Strategy<Value = Random> {
+    let pod = (prop::sample::select(vec!['-', 'r', 'r', 't', 'n']), 0..2u8);
+    (
+        any::<[bool; 3]>(),
+        any::<bool>(),
+        [pod.clone(), pod.clone(), pod.clone(), pod],
+    )
+        .prop_map(|(addresses, second_port, pods)| Random {
+            addresses,
+            second_port,
+            pods,
+        })
+}
+
+fn random_cluster() -> impl Strategy<Value = Vec<Option<Random>>> {
+    prop::collection::vec(prop::option::weighted(0.8, random_service()), 2)
+}
+
+/// The index of such a cluster.
+fn cluster(services: &[Option<Random>]) -> ServiceIndex {
+    let mut index = ServiceIndex::default();
+    for (number, random) in services.iter().enumerate() {
+        let Some(random) = random else { continue };
+        let name = format!("s{number}");
+        let chosen = ADDRESSES.iter().zip(random.addresses).filter(|(_, on)| *on);
+        let addresses: Vec<_> = chosen.map(|(a, _)| *a).collect();
+        let mut ports = vec![json!({"name": "web", "port": 80})];
+        if random.second_port {
+            ports.push(json!({"name": "more", "port": 81}));
+        }
+        index.apply_service(&service_with(
+            &name,
+            json!({"clusterIPs": addresses, "ports": ports}),
+        ));
+        for v6 in [false, true] {
+            let mut endpoints = Vec::new();
+            for (pod, (state, life)) in random.pods.iter().enumerate().filter(|(_, p)| p.0 != '-') {
+                let address = if v6 {
+                    format!("fd01::{pod}:1")
+                } else {
+                    format!("10.1.0.{pod}")
+                };
+                let mut endpoint = endpoint(&address, *state);
+                endpoint["targetRef"]["uid"] = json!(format!("{address}-{life}"));
+                endpoints.push(endpoint);
+            }
+            let ports = json!([{"name": "web", "port": 8080}, {"name": "more", "port": 8081}]);
+            let slice = slice_with(&format!("{name}-{v6}"), &name, ports, json!(endpoints));
+            index.apply_slice(&slice);
+        }
+    }
+    index
+}
+
+type Picture = BTreeMap<(Addr, u16), Seen>;
+
+/// What all frontends lead to.
+fn picture(actual: &ServiceActual) -> Picture {
+    let mut picture = Picture::new();
+    for address in ADDRESSES {
+        let addr: Addr = address.parse::<IpAddr>().unwrap().into();
+        for port in PORTS {
+            picture.insert((addr, port), seen(actual, addr, port, Proto::TCP));
+        }
+    }
+    picture
+}
+
+/// Performs the writes up to `stop`, comparing after each.
+fn perform(
+    actual: &mut ServiceActual,
+    writes: &[ServiceWrite],
+    stop: usize,
+) -> Result<(), TestCaseError> {
+    let old = picture(actual);
+    let mut end = actual.clone();
+    writes.iter().for_each(|write| end.apply(write));
+    let new = picture(&end);
+    for write in &writes[..stop] {
+        actual.apply(write);
+        for (frontend, now) in &picture(actual) {
+            prop_assert!(
+                *now == old[frontend] || *now == new[frontend],
+                "after {write:?}: {frontend:?} is {now:?}\nold {:?}\nnew {:?}",
+                old[frontend],
+                new[frontend]
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The mirror that a restarted agent makes of the same maps.
+fn restarted(actual: &ServiceActual) -> ServiceActual {
+    use weir_abi::policy::IdKind;
+    let sets = actual
+        .set_ids
+        .iter()
+        .map(|(hash, id)| (hash.key(IdKind::Set), id.0));
+    let backends = actual
+        .backend_ids
+        .iter()
+        .map(|(hash, id)| (hash.key(IdKind::Backend), id.0));
+    ServiceActual::new(
+        sets.chain(backends),
+        actual.services.clone(),
+        actual.slots.clone(),
+        actual.backends.clone(),
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_prefix_of_the_writes_gives_each_frontend_its_old_or_its_new_backends(
+        steps in prop::collection::vec(
+            (random_cluster(), any::<prop::sample::Index>(), any::<bool>(), any::<bool>()),
+            1..7,
+        ),
+    ) {
+        let mut actual = ServiceActual::default();
+        let mut collector = Collector::default();
+        let mut now = Duration::ZERO;
+        let mut desired = Desired::default();
+        for (random, stop, killed, late) in steps {
+            let index = cluster(&random);
+            desired = index.desired().clone();
+            let change = plan(&actual, &desired);
+            collector.note(now, &change.garbage);
+            let mut writes: Vec<_> = change.writes().copied().collect();
+            if late {
+                now += GRACE;
+                let mut after = actual.clone();
+                writes.iter().for_each(|write| after.apply(write));
+                writes.extend(collector.due(now, GRACE, &after));
+            }
+            let stop = if killed { stop.index(writes.len() + 1) } else { writes.len() };
+            perform(&mut actual, &writes, stop)?;
+            if killed {
+                actual = restarted(&actual);
+                collector = Collector::default();
+            }
+        }
+        // The next start completes the change, and a second one has nothing to do.
+        let writes: Vec<_> = plan(&actual, &desired).writes().copied().collect();
+        perform(&mut actual, &writes, writes.len())?;
+        let mut fresh = ServiceActual::default();
+        let from_nothing = plan(&fresh, &desired);
+        from_nothing.writes().for_each(|write| fresh.apply(write));
+        prop_assert_eq!(picture(&actual), picture(&fresh));
+        prop_assert_eq!(plan(&restarted(&actual), &desired).writes().count(), 0);
+        // After the grace period nothing is left over.
+        let garbage = plan(&actual, &desired).garbage;
+        collector.note(now, &garbage);
+        let collected = collector.due(now + GRACE, GRACE, &actual);
+        perform(&mut actual, &collected, collected.len())?;
+        prop_assert_eq!(plan(&actual, &desired).garbage, vec![]);
+        prop_assert_eq!(actual.set_ids.len(), desired.sets.len());
+        prop_assert_eq!(actual.slots.len(), desired.sets.values().map(Vec::len).sum::<usize>());
+        prop_assert!(actual.backends.len() <= desired.backends.len());
+        prop_assert_eq!(&actual.services.len(), &desired.frontends.len());
+    }
+}
+
+#[test]
+fn the_random_clusters_show_every_kind_of_answer() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+
+    let mut runner = TestRunner::deterministic();
+    let mut counts = [0u32; 4];
+    for _ in 0..200 {
+        let random = random_cluster().new_tree(&mut runner).unwrap().current();
+        for answer in picture(&programmed(&cluster(&random))).into_values() {
+            counts[match answer {
+                Seen::NotAService => 0,
+                Seen::Refused => 1,
+                Seen::Backends(all) if all.len() == 1 => 2,
+                Seen::Backends(_) => 3,
+            }] += 1;
+        }
+    }
+    let total: u32 = counts.iter().sum();
+    assert!(
+        counts.iter().all(|n| n * 20 > total),
+        "{counts:?}: each more than 5 %"
+    );
+}
+
+#[test]
+fn a_restarted_agent_finds_the_same_numbers() {
+    let slices = [slice("a", "a", &[("10.1.0.1", 'r'), ("10.1.0.2", 'r')])];
+    let services = [service("a", &["10.96.0.1"])];
+    let actual = programmed(&index(&services, &slices));
+    let again = plan(&restarted(&actual), index(&services, &slices).desired());
+    assert_eq!(again, Plan::default());
+}
+
+#[test]
+fn a_backend_more_is_one_backend_one_set_and_one_write_that_moves_the_frontend() {
+    let mut index = index(
+        &[service("a", &["10.96.0.1"])],
+        &[slice("a", "a", &[("10.1.0.1", 'r')])],
+    );
+    let actual = programmed(&index);
+    index.apply_slice(&slice("a", "a", &[("10.1.0.1", 'r'), ("10.1.0.2", 'r')]));
+    let plan = plan(&actual, index.desired());
+    // Numbers of a backend and a set, the backend, two slots.
+    assert_eq!(plan.build.len(), 5);
+    assert!(
+        matches!(plan.flip[..], [ServiceWrite::PutService(..)]),
+        "{:?}",
+        plan.flip
+    );
+    assert_eq!(plan.retire, []);
+    assert_eq!(plan.garbage.len(), 1);
+}
+
+#[test]
+fn a_number_that_became_free_is_not_given_out_at_once() {
+    let mut index = index(
+        &[service("a", &["10.96.0.1"])],
+        &[slice("a", "a", &[("10.1.0.1", 'r')])],
+    );
+    let mut actual = programmed(&index);
+    let first = *actual.backends.keys().next().unwrap();
+    index.apply_slice(&slice("a", "a", &[]));
+    let change = plan(&actual, index.desired());
+    change.writes().for_each(|write| actual.apply(write));
+    let mut collector = Collector::default();
+    collector.note(Duration::ZERO, &change.garbage);
+    assert_eq!(collector.next(GRACE), Some(GRACE));
+    assert_eq!(collector.due(GRACE / 2, GRACE, &actual), []);
+    collector
+        .due(GRACE, GRACE, &actual)
+        .iter()
+        .for_each(|write| actual.apply(write));
+    assert_eq!((actual.backends.len(), actual.slots.len()), (0, 0));
+    index.apply_slice(&slice("a", "a", &[("10.1.0.2", 'r')]));
+    plan(&actual.clone(), index.desired())
+        .writes()
+        .for_each(|write| actual.apply(write));
+    assert_ne!(*actual.backends.keys().next().unwrap(), first);
+}
+
+#[test]
+fn a_backend_drains_while_it_serves_is_removed_when_it_is_gone_and_comes_back_active() {
+    use weir_abi::service::BackendState;
+
+    let mut index = index(
+        &[service("a", &["10.96.0.1"])],
+        &[slice("a", "a", &[("10.1.0.1", 'r'), ("10.1.0.2", 'r')])],
+    );
+    let mut actual = programmed(&index);
+    for (state, wanted) in [
+        ('t', BackendState::Draining),
+        ('n', BackendState::Removed),
+        ('t', BackendState::Draining),
+        ('r', BackendState::Active),
+    ] {
+        index.apply_slice(&slice("a", "a", &[("10.1.0.1", 'r'), ("10.1.0.2", state)]));
+        plan(&actual.clone(), index.desired())
+            .writes()
+            .for_each(|write| actual.apply(write));
+        let two: IpAddr = "10.1.0.2".parse().unwrap();
+        let backend = actual
+            .backends
+            .values()
+            .find(|b| b.addr.to_ip() == two)
+            .unwrap();
+        assert_eq!(backend.state, wanted as u8, "{state}");
+    }
+}

@@ -39,13 +39,13 @@ pub enum Seen {
     Backends(BTreeSet<(IpAddr, u16, u32)>),
 }
 
-/// Asks with every random start of a set of up to 16.
+/// Asks with every random start of a set of up to 16 backends.
 pub fn seen(actual: &ServiceActual, addr: Addr, port: u16, proto: Proto) -> Seen {
     let mut answers = BTreeSet::new();
-    for start in 0..64u32 {
+    for start in 0..16u32 {
         let mirror = Mirror {
             actual,
-            random: Cell::new(start << 26),
+            random: Cell::new(start << 28),
         };
         answers.insert(match select_in(&mirror, &addr, PortBe::new(port), proto) {
             Selection::NotAService => Seen::NotAService,

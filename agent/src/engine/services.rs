@@ -1,0 +1,80 @@
+//! Services' way into the kernel, and the socket hooks' to their cgroup.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use weir_api::service::ServiceInfo;
+
+use crate::{
+    compile::service::ServiceIndex,
+    dataplane::{Error, cgroup, pins::Pins, service::ServiceMaps},
+    state::Change,
+};
+
+/// The service index and the kernel's maps.
+pub struct Services {
+    index: ServiceIndex,
+    maps: ServiceMaps,
+    /// The collector counts from here.
+    epoch: Instant,
+    due: Option<Instant>,
+    cgroup: PathBuf,
+}
+
+impl Services {
+    /// With the maps read back. `cgroup`: where the socket hooks belong.
+    pub fn new(maps: ServiceMaps, cgroup: PathBuf) -> Self {
+        Self {
+            index: ServiceIndex::default(),
+            maps,
+            epoch: Instant::now(),
+            due: None,
+            cgroup,
+        }
+    }
+
+    /// Takes an object's change in; whether Services depend on it.
+    pub fn apply(&mut self, change: &Change) -> bool {
+        self.index.apply(change)
+    }
+
+    /// Brings the maps up to date.
+    ///
+    /// # Errors
+    /// The first write that fails; every frontend then has its old or its new backends.
+    pub fn sync(&mut self, now: Instant) -> Result<(), Error> {
+        let since = |at: Instant| at.saturating_duration_since(self.epoch);
+        let next: Option<Duration> = self.maps.sync(self.index.desired(), since(now))?;
+        self.due = next.map(|next| self.epoch + next);
+        Ok(())
+    }
+
+    /// Attaches the socket hooks, or replaces their programs.
+    ///
+    /// # Errors
+    /// The cgroup is not there, or the kernel refuses.
+    pub fn attach(&self, pins: &Pins) -> Result<usize, Error> {
+        cgroup::ensure(pins, &self.cgroup)
+    }
+
+    /// When `sync` wants to be called again.
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Every Service, compared with what the kernel holds.
+    pub fn list(&self) -> Vec<ServiceInfo> {
+        self.index.list(self.maps.actual())
+    }
+
+    /// What is wrong with Services and EndpointSlices.
+    pub fn problems(&self) -> Vec<String> {
+        self.index
+            .problems()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+}
