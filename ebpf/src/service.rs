@@ -33,6 +33,17 @@ pub trait Tables {
     fn backend(&self, id: BackendId) -> Option<Backend>;
     /// A uniformly distributed word.
     fn random(&self) -> u32;
+
+    /// `SERVICES`, certainly of this key, also while the maps change.
+    #[inline(always)]
+    fn stable_service(&self, key: &ServiceKey) -> Option<Service> {
+        self.service(key)
+    }
+    /// `BACKENDS`, certainly of this id.
+    #[inline(always)]
+    fn stable_backend(&self, id: BackendId) -> Option<Backend> {
+        self.backend(id)
+    }
 }
 
 /// How often the frontend is read again when its set turns out to be one that is being collected.
@@ -105,7 +116,7 @@ pub(crate) fn pick<T: Tables>(
 ) -> Pick {
     let mut found = Pick::Empty;
     for _ in 0..SERVICE_TRIES {
-        let Some(service) = tables.service(key) else {
+        let Some(service) = tables.stable_service(key) else {
             break;
         };
         if service.count == 0 {
@@ -118,7 +129,7 @@ pub(crate) fn pick<T: Tables>(
                 index,
             };
             if let Some(id) = tables.slot(&slot)
-                && let Some(backend) = tables.backend(id)
+                && let Some(backend) = tables.stable_backend(id)
                 && backend.state != BackendState::Removed as u8
             {
                 if accept(&backend) {
@@ -178,28 +189,60 @@ mod kernel {
     /// The maps of this module.
     pub(crate) struct Maps;
 
+    /// Reads a value by `read` and makes sure that it was still the key's afterwards: the kernel gives
+    /// an element that was replaced to another key at once, so what a program had looked up may
+    /// change under it (bpf_mem_alloc, Linux 6.1). Two tries; a key that changes that fast is
+    /// being replaced, and the caller tries again from further up.
+    #[inline(always)]
+    fn stable<K, V, R>(map: &HashMap<K, V>, key: &K, read: impl Fn(*const V) -> R) -> Option<R> {
+        for _ in 0..2 {
+            let at = map.get_ptr(key)?;
+            let value = read(at);
+            if map.get_ptr(key) == Some(at) {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn read_service(value: *const Service) -> Service {
+        // SAFETY: a map value is valid for reading until the program ends, and begins at a
+        // multiple of 8 bytes. `set` and `count` must come from one write, hence one load.
+        let set_and_count = unsafe { value.cast::<u64>().read_volatile() };
+        // SAFETY: as above; these two fields are not paired with the others.
+        let (flags, affinity_secs) = unsafe { ((*value).flags, (*value).affinity_secs) };
+        Service::unpack(set_and_count, flags, affinity_secs)
+    }
+
     impl Tables for Maps {
         #[inline(always)]
         fn service(&self, key: &ServiceKey) -> Option<Service> {
-            let value = SERVICES.get_ptr(key)?;
-            // SAFETY: a map value is valid for reading until the program ends, and begins at a
-            // multiple of 8 bytes. `set` and `count` must come from one write, hence one load.
-            let set_and_count = unsafe { value.cast::<u64>().read_volatile() };
-            // SAFETY: as above; these two fields are not paired with the others.
-            let (flags, affinity_secs) = unsafe { ((*value).flags, (*value).affinity_secs) };
-            Some(Service::unpack(set_and_count, flags, affinity_secs))
+            SERVICES.get_ptr(key).map(read_service)
+        }
+
+        #[inline(always)]
+        fn stable_service(&self, key: &ServiceKey) -> Option<Service> {
+            stable(&SERVICES, key, read_service)
+        }
+
+        #[inline(always)]
+        fn stable_backend(&self, id: BackendId) -> Option<Backend> {
+            // SAFETY: a map value is valid for reading until the program ends.
+            stable(&BACKENDS, &id, |value| unsafe { value.read() })
         }
 
         #[inline(always)]
         fn slot(&self, key: &SlotKey) -> Option<BackendId> {
-            // SAFETY: the value is one word, copied at once.
+            // SAFETY: the value is one word, copied at once. A slot is never replaced, and deleted only
+            // when no program can have seen its set for seconds.
             unsafe { SLOTS.get(key).copied() }
         }
 
         #[inline(always)]
         fn backend(&self, id: BackendId) -> Option<Backend> {
-            // SAFETY: the value is copied at once. A backend's address, port and incarnation never
-            // change under its id, only its state does.
+            // SAFETY: the value is copied at once. Should the element be another backend's by then, its
+            // incarnation is not the one that `current_in` compares with.
             unsafe { BACKENDS.get(id).copied() }
         }
 
