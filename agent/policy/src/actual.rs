@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use weir_abi::policy::{
-    ClassId, Decision, DecisionKey, GroupId, IdKey, IdKind, Interval, LpmKey, PolicySlot, RuleId,
+    ClassId, Decision, DecisionKey, GroupId, IdKey, IdKind, Interval, PolicySlot, RuleId,
     RuleVerdict,
 };
 use weir_abi::{Addr, Proto};

@@ -39,12 +39,6 @@ pub(crate) enum Subject {
 }
 
 impl Desired {
-    /// The table of a row.
-    pub(crate) fn row(&self, group: u32, class: u32) -> Option<&Arc<Table>> {
-        self.rows
-            .get(group as usize * self.classes.len() + class as usize)
-    }
-
     /// The class of an address.
     pub(crate) fn class(&self, addr: Addr) -> u32 {
         let from_prefix = || self.cidrs.lookup(addr);

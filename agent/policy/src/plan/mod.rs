@@ -1,5 +1,11 @@
 //! In which order to write.
 
+mod ids;
+mod moves;
+mod planner;
+mod sweep;
+mod tables;
+
 use crate::actual::Actual;
 use crate::desired::Desired;
 use crate::limits::{CapacityError, Limits};
@@ -47,14 +53,15 @@ pub fn plan_within(
     desired: &Desired,
     limits: &Limits,
 ) -> Result<Plan, CapacityError> {
-    let _ = (actual, desired, limits);
-    Ok(Plan::default())
+    planner::Planner::new(actual, desired, limits).plan()
 }
 
 /// Deletes rows, rules and ids that nothing refers to. To be made (after [`Actual::settle`]) and
 /// performed when at least [`crate::GRACE`] has passed since the last write of a plan, for a
 /// program may be in the middle of a lookup. Empty while a plan is not.
 pub fn sweep(actual: &Actual, desired: &Desired) -> Vec<Write> {
-    let _ = (actual, desired);
-    Vec::new()
+    match plan(actual, desired) {
+        Ok(plan) if plan.is_empty() => sweep::unused(actual),
+        _ => Vec::new(),
+    }
 }
