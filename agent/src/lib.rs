@@ -9,6 +9,7 @@
 //! Every event goes to the engine, which takes in what has piled up, compiles once, and performs
 //! the writes in a safe order. Nothing is removed before the source has synced.
 
+pub mod cli;
 pub mod cni;
 pub mod compile;
 pub mod config;

@@ -75,7 +75,13 @@ pub(super) enum Format {
 #[derive(Debug, Args)]
 pub(super) struct OutputArgs {
     /// How to print
-    #[arg(short, long = "output", value_name = "FORMAT", value_enum, default_value = "table")]
+    #[arg(
+        short,
+        long = "output",
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "table"
+    )]
     pub output: Format,
 }
 
@@ -112,7 +118,9 @@ pub(super) struct NamespaceArgs {
 
 impl NamespaceArgs {
     pub fn includes(&self, namespace: &str) -> bool {
-        self.namespace.as_deref().is_none_or(|wanted| wanted == namespace)
+        self.namespace
+            .as_deref()
+            .is_none_or(|wanted| wanted == namespace)
     }
 }
 

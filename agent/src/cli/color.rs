@@ -33,7 +33,11 @@ impl Colors {
 
     /// Green for what is allowed or true, red for the rest.
     pub fn by(self, good: bool, text: &str) -> String {
-        if good { self.good(text) } else { self.bad(text) }
+        if good {
+            self.good(text)
+        } else {
+            self.bad(text)
+        }
     }
 
     fn paint(self, code: &str, text: &str) -> String {

@@ -33,7 +33,9 @@ pub(super) fn place(text: &str, namespace: &str, world: &World) -> Result<Place,
         return Ok(Place::End(End::Node(name.to_owned())));
     }
     if let Some(rest) = text.strip_prefix("ip:") {
-        let addr = rest.parse().map_err(|_| format!("{rest:?} is no IP address"))?;
+        let addr = rest
+            .parse()
+            .map_err(|_| format!("{rest:?} is no IP address"))?;
         return Ok(Place::End(End::Address(addr)));
     }
     if let Ok(addr) = IpAddr::from_str(text) {

@@ -64,6 +64,8 @@ pub fn main() -> ExitCode {
     // Who reads may have gone (`weir … | head`): that is no failure of ours.
     let _ = std::io::stderr().write_all(done.stderr.as_bytes());
     let mut stdout = std::io::stdout();
-    let _ = stdout.write_all(done.stdout.as_bytes()).and_then(|()| stdout.flush());
+    let _ = stdout
+        .write_all(done.stdout.as_bytes())
+        .and_then(|()| stdout.flush());
     ExitCode::from(done.code)
 }

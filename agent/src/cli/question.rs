@@ -66,7 +66,11 @@ impl<'a> Asker<'a> {
 
     /// What the API server would refuse, in words.
     pub fn refusals(&self) -> Vec<String> {
-        self.evaluator.messages().iter().map(ToString::to_string).collect()
+        self.evaluator
+            .messages()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     pub fn ask(&self, question: &Question) -> Result<Outcome, String> {
@@ -123,7 +127,9 @@ impl<'a> Asker<'a> {
         let family = question.family.as_deref().map(ends::family).transpose();
         let reply = question.state.as_deref().map(ends::is_reply).transpose();
         let backend = question.backend.as_deref();
-        let backend = backend.map(|text| ends::pod(text, self.namespace, self.world)).transpose();
+        let backend = backend
+            .map(|text| ends::pod(text, self.namespace, self.world))
+            .transpose();
         Ok(Read {
             from: ends::place(&question.from, self.namespace, self.world)
                 .map_err(in_field("from"))?,
@@ -139,9 +145,9 @@ impl<'a> Asker<'a> {
     /// The number of the port, which a name means on the server.
     fn port(&self, read: &Read, server: &End, protocol: Protocol) -> Result<Option<u16>, String> {
         match &read.port {
-            None if protocol.has_ports() => {
-                Err(format!("{protocol} needs a port (--protocol icmp takes none)"))
-            }
+            None if protocol.has_ports() => Err(format!(
+                "{protocol} needs a port (--protocol icmp takes none)"
+            )),
             None => Ok(None),
             Some(_) if !protocol.has_ports() => Err(format!("{protocol} takes no port")),
             Some(Port::Number(number)) => Ok(Some(*number)),
@@ -154,7 +160,9 @@ impl<'a> Asker<'a> {
                 };
                 match number {
                     Some(number) => Ok(Some(number)),
-                    None => Err(format!("port: {server} has no {protocol} port named {port:?}")),
+                    None => Err(format!(
+                        "port: {server} has no {protocol} port named {port:?}"
+                    )),
                 }
             }
         }
@@ -194,7 +202,9 @@ impl<'a> Asker<'a> {
                 let mut only = backends;
                 only.retain(|b| b.end == *wanted);
                 if only.is_empty() {
-                    return Err(format!("{wanted} is no backend of service {service}: {all}"));
+                    return Err(format!(
+                        "{wanted} is no backend of service {service}: {all}"
+                    ));
                 }
                 only
             }

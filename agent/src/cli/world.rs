@@ -64,7 +64,8 @@ impl World {
             let key = (workload.namespace.clone(), workload.name.clone());
             workloads.entry(key).or_default().push(workload);
         }
-        let text = |notes: Vec<weir_manifests::Note>| notes.iter().map(ToString::to_string).collect();
+        let text =
+            |notes: Vec<weir_manifests::Note>| notes.iter().map(ToString::to_string).collect();
         Self {
             cluster: cluster(manifests.objects.into_values()),
             workloads,
@@ -84,18 +85,23 @@ impl World {
             return Ok((namespace.to_owned(), name.to_owned()));
         }
         let key = (namespace.to_owned(), name.to_owned());
-        let named = self.workloads.get(&key).map(Vec::as_slice).unwrap_or_default();
+        let named = self
+            .workloads
+            .get(&key)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let with_pods: Vec<&Workload> = named.iter().filter(|w| !w.pods.is_empty()).collect();
         match (with_pods.as_slice(), named) {
             ([one], _) => Ok((namespace.to_owned(), one.pods[0].clone())),
             ([], []) => Err(self.unknown_pod(namespace, name)),
-            ([], [workload, ..]) => Err(format!(
-                "{} {namespace}/{name} has no pods",
-                workload.kind
-            )),
+            ([], [workload, ..]) => {
+                Err(format!("{} {namespace}/{name} has no pods", workload.kind))
+            }
             (several, _) => {
                 let kinds: Vec<WorkloadKind> = several.iter().map(|w| w.kind).collect();
-                Err(format!("{namespace}/{name} is more than one workload ({kinds:?}): name the pod"))
+                Err(format!(
+                    "{namespace}/{name} is more than one workload ({kinds:?}): name the pod"
+                ))
             }
         }
     }
@@ -106,9 +112,15 @@ impl World {
         let pods = self.cluster.pods.iter().map(|pod| {
             let metadata = &pod.metadata;
             let namespace = metadata.namespace.as_deref().unwrap_or("default");
-            format!("{namespace}/{}", metadata.name.as_deref().unwrap_or_default())
+            format!(
+                "{namespace}/{}",
+                metadata.name.as_deref().unwrap_or_default()
+            )
         });
-        let workloads = self.workloads.keys().map(|(ns, name)| format!("{ns}/{name}"));
+        let workloads = self
+            .workloads
+            .keys()
+            .map(|(ns, name)| format!("{ns}/{name}"));
         let nearest = pods
             .chain(workloads)
             .map(|other| (strsim::damerau_levenshtein(&wanted, &other), other))

@@ -1,0 +1,166 @@
+//! What the kernel's maps say, by way of the nodes' agents or, with this node's agent down, of the
+//! pinned maps.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use weir_api::client::{Client, ClientError};
+use weir_api::error::Reason;
+use weir_api::verdict::{KernelVerdict, VerdictRequest};
+
+use crate::dataplane::PinnedView;
+
+/// An answer about one end, or why there is none.
+#[derive(Clone, Debug)]
+pub(super) enum Said {
+    /// The maps' verdict.
+    Verdict(KernelVerdict),
+    /// There was no one to ask, or it is no endpoint of the node asked.
+    NotAsked(String),
+}
+
+/// The maps of one node.
+pub(super) trait KernelView {
+    /// What the maps say of a flow at one of the node's endpoints.
+    fn verdict(&self, request: &VerdictRequest) -> Said;
+}
+
+/// An agent that answers on a socket.
+pub(super) struct Agent(pub Client);
+
+impl KernelView for Agent {
+    fn verdict(&self, request: &VerdictRequest) -> Said {
+        match self.0.verdict(request) {
+            Ok(verdict) => Said::Verdict(verdict),
+            Err(ClientError::Api(error)) if error.reason == Reason::NotFound => {
+                Said::NotAsked(format!("{} is no endpoint there", request.endpoint))
+            }
+            Err(error) => Said::NotAsked(error.to_string()),
+        }
+    }
+}
+
+impl KernelView for PinnedView {
+    fn verdict(&self, request: &VerdictRequest) -> Said {
+        match Self::verdict(self, request) {
+            Ok(Some(verdict)) => Said::Verdict(verdict),
+            Ok(None) => Said::NotAsked(format!("{} is no endpoint here", request.endpoint)),
+            Err(error) => Said::NotAsked(error.to_string()),
+        }
+    }
+}
+
+/// Whom to ask.
+pub(super) struct Kernels {
+    /// By node.
+    named: BTreeMap<String, Box<dyn KernelView>>,
+    /// This node's, and its name if its agent is up.
+    here: Option<(Option<String>, Box<dyn KernelView>)>,
+    /// Why this node's was not to be had.
+    problem: Option<String>,
+}
+
+/// What the command line says of the kernel.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sockets {
+    pub named: BTreeMap<String, PathBuf>,
+    pub here: Option<PathBuf>,
+}
+
+impl Sockets {
+    /// Each is `PATH` (this node's agent) or `NODE=PATH`.
+    pub fn parse(arguments: &[String]) -> Result<Self, String> {
+        let mut sockets = Self::default();
+        for argument in arguments {
+            let (node, path) = match argument.split_once('=') {
+                Some((node, path)) => (Some(node), path),
+                None => (None, argument.as_str()),
+            };
+            let path_and_node = !path.is_empty() && node != Some("");
+            let taken = match node {
+                _ if !path_and_node => {
+                    return Err(format!(
+                        "--socket {argument:?} is not of the form [NODE=]PATH"
+                    ));
+                }
+                Some(node) => sockets.named.insert(node.to_owned(), path.into()),
+                None => sockets.here.replace(path.into()),
+            };
+            if taken.is_some() {
+                return Err(format!(
+                    "--socket is given twice for {}",
+                    node.unwrap_or("this node")
+                ));
+            }
+        }
+        Ok(sockets)
+    }
+}
+
+impl Kernels {
+    /// No kernel at all: `--manifests` without a socket.
+    pub fn none() -> Self {
+        Self {
+            named: BTreeMap::new(),
+            here: None,
+            problem: None,
+        }
+    }
+
+    /// The agents of `sockets`; this node's pinned maps if its agent does not answer.
+    pub fn open(sockets: &Sockets, bpffs: Option<&Path>) -> Self {
+        let named = sockets.named.iter().map(|(node, path)| {
+            let agent: Box<dyn KernelView> = Box::new(Agent(Client::new(path)));
+            (node.clone(), agent)
+        });
+        let mut this = Self {
+            named: named.collect(),
+            here: None,
+            problem: None,
+        };
+        let default = Path::new(weir_api::DEFAULT_SOCKET);
+        let client = Client::new(sockets.here.as_deref().unwrap_or(default));
+        match client.status() {
+            Ok(status) => this.here = Some((Some(status.node), Box::new(Agent(client)))),
+            Err(error) => {
+                let bpffs = bpffs.unwrap_or(Path::new(weir_api::DEFAULT_BPFFS));
+                match PinnedView::open(bpffs) {
+                    Ok(view) => this.here = Some((None, Box::new(view))),
+                    Err(pinned) => this.problem = Some(format!("{error}; {pinned}")),
+                }
+            }
+        }
+        this
+    }
+
+    /// Asks the kernel of the endpoint's node.
+    pub fn ask(&self, node: Option<&str>, request: &VerdictRequest) -> Said {
+        if let Some(view) = node.and_then(|n| self.named.get(n)) {
+            return view.verdict(request);
+        }
+        let place = node.map_or("node unknown".to_owned(), |n| format!("node {n}"));
+        match &self.here {
+            Some((here, view)) if node.is_none() || here.is_none() || here.as_deref() == node => {
+                match view.verdict(request) {
+                    Said::NotAsked(why) => Said::NotAsked(format!("{place}: {why}")),
+                    said @ Said::Verdict(_) => said,
+                }
+            }
+            _ => Said::NotAsked(place),
+        }
+    }
+
+    /// Why this node's kernel could not be asked, if it was to be.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    #[cfg(test)]
+    pub fn of(named: BTreeMap<String, Box<dyn KernelView>>) -> Self {
+        Self {
+            named,
+            here: None,
+            problem: None,
+        }
+    }
+}

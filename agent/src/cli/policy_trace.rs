@@ -1,0 +1,159 @@
+//! `weir policy trace`: one flow, step by step at both ends, and what the kernel says of it.
+
+use std::net::IpAddr;
+
+use weir_api::verdict::{FlowDirection, VerdictRequest};
+use weir_oracle::{Party, PartyKind, Protocol, Reason};
+
+use super::args::TraceArgs;
+use super::color::Colors;
+use super::kernel::{Kernels, Said, Sockets};
+use super::output::{Done, ERROR, json};
+use super::question::{Asker, Judged, Question};
+use super::report::{self, Kernel, Report};
+use super::world::World;
+
+const DENIED: u8 = 1;
+const DISAGREE: u8 = 3;
+
+pub(super) fn run(args: &TraceArgs, colors: Colors) -> anyhow::Result<Done> {
+    let sockets = Sockets::parse(&args.socket).map_err(anyhow::Error::msg)?;
+    let default = std::env::var_os("WEIR_SOCKET").map(Into::into);
+    let here = sockets.here.clone().or(default);
+    let here = here.unwrap_or_else(|| weir_api::DEFAULT_SOCKET.into());
+    let world = World::load(&args.manifests, &here)?;
+    // With manifests the kernel is none of our business unless it is named or asked for.
+    let offline = args.manifests.manifests.is_some()
+        && args.socket.is_empty()
+        && args.bpffs.is_none()
+        && !args.require_kernel;
+    let kernels = if offline {
+        Kernels::none()
+    } else {
+        let sockets = Sockets {
+            here: Some(here),
+            ..sockets
+        };
+        Kernels::open(&sockets, args.bpffs.as_deref())
+    };
+    let mut done = trace(args, &world, &kernels, colors)?;
+    world.complain(&args.manifests, true, &mut done);
+    if let Some(problem) = kernels.problem() {
+        done.complain(&format!("this node's kernel: {problem}"));
+    }
+    Ok(done)
+}
+
+/// The part that needs no agent.
+pub(super) fn trace(
+    args: &TraceArgs,
+    world: &World,
+    kernels: &Kernels,
+    colors: Colors,
+) -> anyhow::Result<Done> {
+    let asker = Asker::new(world, &args.namespace);
+    let text = |flag: &Option<String>, other: &Option<String>| {
+        flag.clone().or_else(|| other.clone()).unwrap_or_default()
+    };
+    let question = Question {
+        from: text(&args.from_flag, &args.from),
+        to: text(&args.to_flag, &args.to),
+        port: args.port.clone(),
+        protocol: args.protocol.clone(),
+        family: args.family.clone(),
+        state: args.state.clone(),
+        backend: args.backend.clone(),
+    };
+    let outcome = asker.ask(&question).map_err(anyhow::Error::msg)?;
+    let judged = &outcome.judged;
+    let answer = &judged.answer;
+    let egress = ask(kernels, judged, End::Source);
+    let ingress = ask(kernels, judged, End::Destination);
+    let report = Report {
+        question: &question,
+        outcome: &outcome,
+        egress: &egress,
+        ingress: &ingress,
+    };
+    let mut done = if args.output.is_json() {
+        Done::ok(json(&report::document(&report))?)
+    } else {
+        Done::ok(report::text(&report, args.verbose, colors))
+    };
+    if !answer.verdict.allowed() {
+        done.at_least(DENIED);
+    }
+    let ends = [&egress, &ingress];
+    let unasked = ends.iter().any(|k| matches!(k, Kernel::NotAsked(_)));
+    if args.require_kernel && unasked {
+        done.complain("--require-kernel: the kernel of an end was not asked");
+        done.code = ERROR;
+    }
+    if ends.iter().any(|k| matches!(k, Kernel::Disagrees(_))) {
+        done.code = DISAGREE;
+    }
+    for refusal in asker.refusals() {
+        done.complain(&format!("warning: {refusal}"));
+    }
+    Ok(done)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Source,
+    Destination,
+}
+
+/// What the kernel says of one end.
+fn ask(kernels: &Kernels, judged: &Judged, end: End) -> Kernel {
+    let answer = &judged.answer;
+    let (this, other, decision) = match end {
+        End::Source => (&answer.from, &answer.to, &answer.egress.decision),
+        End::Destination => (&answer.to, &answer.from, &answer.ingress.decision),
+    };
+    if !matches!(this.kind, PartyKind::Pod { .. }) {
+        return Kernel::NotSubject;
+    }
+    if decision.reason == Reason::OwnNode {
+        return Kernel::Exempt;
+    }
+    let (Some(endpoint), Some(peer)) = (address(this), address(other)) else {
+        let whose = if address(this).is_none() { this } else { other };
+        return Kernel::NotAsked(format!("{whose} has no address"));
+    };
+    // A reply passes by the verdict of the connection it answers.
+    let at_source = (end == End::Source) != judged.query.reply;
+    let request = VerdictRequest {
+        endpoint,
+        direction: if at_source {
+            FlowDirection::Egress
+        } else {
+            FlowDirection::Ingress
+        },
+        peer,
+        protocol: number(judged.query.protocol, endpoint),
+        port: judged.query.port.unwrap_or(0),
+    };
+    match kernels.ask(this.node.as_deref(), &request) {
+        Said::NotAsked(why) => Kernel::NotAsked(why),
+        Said::Verdict(verdict) if verdict.allowed == decision.verdict.allowed() => {
+            Kernel::Agrees(verdict)
+        }
+        Said::Verdict(verdict) => Kernel::Disagrees(verdict),
+    }
+}
+
+fn address(party: &Party) -> Option<IpAddr> {
+    party.address
+}
+
+/// IP protocol numbers (IANA).
+fn number(protocol: Protocol, addr: IpAddr) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+        Protocol::Sctp => 132,
+        Protocol::Icmp if addr.is_ipv6() => 58,
+        Protocol::Icmp => 1,
+    }
+}
