@@ -164,7 +164,7 @@ pub fn current_in<T: Tables>(tables: &T, id: BackendId, incarnation: u32) -> Opt
 #[cfg(target_arch = "bpf")]
 pub(crate) use kernel::Maps;
 #[cfg(target_arch = "bpf")]
-pub use kernel::{backend_usable, current, select};
+pub use kernel::{backend_usable, current, is_service, select};
 
 #[cfg(target_arch = "bpf")]
 mod kernel {
@@ -257,6 +257,12 @@ mod kernel {
     #[inline(always)]
     pub fn select(dst: &Addr, port: PortBe, proto: Proto) -> Selection {
         select_in(&Maps, dst, port, proto)
+    }
+
+    /// Whether a Service has the destination (then [`select`] is not [`Selection::NotAService`]).
+    #[inline(always)]
+    pub fn is_service(dst: &Addr, port: PortBe, proto: Proto) -> bool {
+        !matches!(frontend_in(&Maps, dst, port, proto), Frontend::NotAService)
     }
 
     /// [`current_in`] over the maps.
