@@ -236,10 +236,19 @@ fn read_file(
         path: path.into(),
         message,
     };
-    let document: Option<BTreeMap<String, serde_json::Value>> =
-        serde_saphyr::from_str(&text).map_err(|e| syntax(e.to_string()))?;
+    let mut document = serde_json::Map::new();
+    for part in weir_manifests::yaml::documents(&text) {
+        let value = part
+            .value
+            .map_err(|(line, message)| syntax(format!("line {line}: {message}")))?;
+        match serde_json::Value::from(value) {
+            serde_json::Value::Object(map) => document.extend(map),
+            serde_json::Value::Null => {}
+            _ => return Err(syntax(format!("line {}: expected a mapping", part.line))),
+        }
+    }
     let mut values = BTreeMap::new();
-    for (key, value) in document.unwrap_or_default() {
+    for (key, value) in document {
         if !KEYS.iter().any(|k| k.name == key) {
             return Err(ConfigError::UnknownKey {
                 path: path.into(),

@@ -1,13 +1,13 @@
-//! Loads the object: maps are those that are pinned, if they are what the programs expect; a
-//! program is pinned anew only if it differs from the one that is pinned, so that a restart of the
-//! same version changes nothing.
+//! Loads the object: maps are those that are pinned, if they are what the programs expect.
+//!
+//! A restart of the same version loads nothing: an empty folder beside the pins is named for the
+//! hash of the object they came from. (A program's tag does not serve: subprograms are laid out in
+//! another order at each load.) Where the hash differs, every program is loaded, and pinned in the
+//! place of the former one.
 
-use std::{collections::BTreeSet, fs};
+use std::fs;
 
-use aya::{
-    Ebpf, EbpfLoader, VerifierLogLevel,
-    programs::{Program, ProgramInfo},
-};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel, programs::Program};
 use aya_obj::EbpfSectionKind;
 use weir_net::bpf;
 
@@ -20,6 +20,8 @@ use super::{
 
 /// Ends the name of a program's pin that is about to take another's place (a bpffs has no dots).
 const NEXT: &str = "-next";
+/// Begins the name of the folder that tells which object the pins came from.
+const MARKER: &str = "object-";
 
 /// What `load` did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +44,30 @@ pub fn load(object: &[u8], pins: &Pins, sizes: &Sizes) -> Result<Loaded, Error> 
     }
 }
 
+/// Names what the pinned programs came from: the object, and the loader that changed it on the way.
+fn marker(object: &[u8]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
+    hasher.update(object);
+    let hash = hasher.finalize().to_hex();
+    format!("{MARKER}{}", &hash[..16])
+}
+
+/// Whether everything that the marker stands for is pinned.
+fn is_loaded(object: &[u8], maps: &[Definition], pins: &Pins) -> Result<Option<usize>, Error> {
+    if pins.markers(MARKER)? != [marker(object)] {
+        return Ok(None);
+    }
+    for definition in maps {
+        if !definition.is_pinned(pins)? {
+            return Ok(None);
+        }
+    }
+    let object = aya_obj::Object::parse(object).map_err(|e| Error::Object(chain(&e)))?;
+    let all = object.programs.keys().all(|name| pins.prog(name).exists());
+    Ok(all.then_some(object.programs.len()))
+}
+
 fn load_with(
     level: VerifierLogLevel,
     object: &[u8],
@@ -54,6 +80,13 @@ fn load_with(
             .find(|m| m.name == name)
             .map(|m| m.shape.entries)
     };
+    if let Some(programs) = is_loaded(object, &maps, pins)? {
+        return Ok(Loaded {
+            programs,
+            replaced: 0,
+        });
+    }
+    pins.set_marker(MARKER, None)?;
     resize::set_aside(pins, size)?;
     for definition in &maps {
         definition.compare(pins)?;
@@ -75,8 +108,9 @@ fn load_with(
     let mut names = Vec::new();
     for (name, program) in ebpf.programs_mut() {
         names.push(name.to_owned());
+        load_program(name, program, pins)?;
         loaded.programs += 1;
-        loaded.replaced += usize::from(load_program(name, program, pins)?);
+        loaded.replaced += 1;
     }
     for name in pins::names(&pins.progs())? {
         if !names.contains(&name) {
@@ -84,6 +118,7 @@ fn load_with(
         }
     }
     resize::forget(pins)?;
+    pins.set_marker(MARKER, Some(&marker(object)))?;
     Ok(loaded)
 }
 
@@ -164,29 +199,37 @@ fn map_definitions(object: &[u8], sizes: &Sizes) -> Result<Vec<Definition>, Erro
 }
 
 impl Definition {
-    /// aya takes whatever is pinned under the name for the map.
-    fn compare(&self, pins: &Pins) -> Result<(), Error> {
+    /// The shape of the map that is pinned under this name.
+    fn pinned(&self, pins: &Pins) -> Result<Option<Shape>, Error> {
         let path = pins.map(&self.name);
         if !fs::exists(&path).map_err(|e| Error::pin(&path, e))? {
-            return Ok(());
+            return Ok(None);
         }
         let info = bpf::map_info_pinned(&path).map_err(|e| Error::pin(&path, e))?;
-        let pinned = Shape {
+        Ok(Some(Shape {
             map_type: info.map_type,
             key: info.key_size,
             value: info.value_size,
             entries: info.max_entries,
-        };
-        if pinned == self.shape {
-            return Ok(());
+        }))
+    }
+
+    fn is_pinned(&self, pins: &Pins) -> Result<bool, Error> {
+        Ok(self.pinned(pins)?.as_ref() == Some(&self.shape))
+    }
+
+    /// aya takes whatever is pinned under the name for the map.
+    fn compare(&self, pins: &Pins) -> Result<(), Error> {
+        match self.pinned(pins)? {
+            Some(pinned) if pinned != self.shape => Err(Error::pin(
+                pins.map(&self.name),
+                format!(
+                    "this map is {pinned}, but this release's programs need {}: run the release that made it, or drain the node and remove the folder",
+                    self.shape
+                ),
+            )),
+            _ => Ok(()),
         }
-        Err(Error::pin(
-            &path,
-            format!(
-                "this map is {pinned}, but this release's programs need {}: run the release that made it, or drain the node and remove the folder",
-                self.shape
-            ),
-        ))
     }
 }
 
@@ -205,49 +248,12 @@ fn verified(name: &str, program: &mut Program) -> Result<(), Error> {
     }
 }
 
-/// Loads one program and pins it if it differs from the pinned one; says whether it did.
-fn load_program(name: &str, program: &mut Program, pins: &Pins) -> Result<bool, Error> {
+/// Loads one program and pins it, in the place of the former one.
+fn load_program(name: &str, program: &mut Program, pins: &Pins) -> Result<(), Error> {
     verified(name, program)?;
-    let path = pins.prog(name);
-    let info = program.info().map_err(|e| Error::Program {
-        program: name.to_owned(),
-        message: chain(&e),
-    })?;
-    if fs::exists(&path).map_err(|e| Error::pin(&path, e))? {
-        let old = ProgramInfo::from_pin(&path).map_err(|e| Error::pin(&path, chain(&e)))?;
-        if same(&old, &info, pins)? {
-            return Ok(false);
-        }
-    }
-    let next = pins.prog(&format!("{name}{NEXT}"));
+    let (path, next) = (pins.prog(name), pins.prog(&format!("{name}{NEXT}")));
     program
         .pin(&next)
         .map_err(|e| Error::pin(&next, chain(&e)))?;
-    fs::rename(&next, &path).map_err(|e| Error::pin(&path, e))?;
-    Ok(true)
-}
-
-/// Same instructions, and the same pinned maps (a tag leaves map references out).
-fn same(old: &ProgramInfo, new: &ProgramInfo, pins: &Pins) -> Result<bool, Error> {
-    if old.tag() != new.tag() || old.name() != new.name() {
-        return Ok(false);
-    }
-    let ids = |info: &ProgramInfo| -> Result<BTreeSet<u32>, Error> {
-        let ids = info
-            .map_ids()
-            .map_err(|e| Error::Object(chain(&e)))?
-            .unwrap_or_default();
-        Ok(ids.into_iter().collect())
-    };
-    let (old, new) = (ids(old)?, ids(new)?);
-    for name in pins::names(&pins.maps())? {
-        let path = pins.map(&name);
-        let id = bpf::map_info_pinned(&path)
-            .map_err(|e| Error::pin(&path, e))?
-            .id;
-        if new.contains(&id) != old.contains(&id) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    fs::rename(&next, &path).map_err(|e| Error::pin(&path, e))
 }

@@ -96,6 +96,26 @@ impl Pins {
         Ok(())
     }
 
+    /// The folders beside the pins whose names begin so, sorted.
+    pub(super) fn markers(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        let mut found = names(&self.root)?;
+        found.retain(|name| name.starts_with(prefix));
+        Ok(found)
+    }
+
+    /// Makes `marker` the only folder whose name begins so; or none.
+    pub(super) fn set_marker(&self, prefix: &str, marker: Option<&str>) -> Result<(), Error> {
+        for name in self.markers(prefix)? {
+            let path = self.root.join(name);
+            fs::remove_dir(&path).map_err(|e| Error::pin(&path, e))?;
+        }
+        if let Some(marker) = marker {
+            let path = self.root.join(marker);
+            fs::create_dir(&path).map_err(|e| Error::pin(&path, e))?;
+        }
+        Ok(())
+    }
+
     /// Folder of maps.
     pub fn maps(&self) -> PathBuf {
         self.root.join("maps")

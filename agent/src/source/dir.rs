@@ -13,12 +13,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{
-    Batch,
-    merge::{Merge, Parsed},
-    parse,
-    watch::Watcher,
-};
+use super::{Batch, merge::Merge, parse, watch::Watcher};
 
 /// How long the source waits before it looks again at what it could not watch.
 const RETRY: Duration = Duration::from_secs(5);
@@ -140,7 +135,7 @@ impl Scanner {
             }
             match fs::read(path) {
                 Ok(bytes) => {
-                    changes.extend(self.merge.set(path, parse_bytes(path, &bytes)));
+                    changes.extend(self.merge.set(path, parse::parse(path, &bytes)));
                     self.seen.insert(path.clone(), *signature);
                 }
                 // Gone since it was listed: its event is on the way.
@@ -158,22 +153,6 @@ impl Scanner {
             .map(|(path, e)| format!("{}: {e}", path.display()))
             .collect();
         changes
-    }
-}
-
-fn parse_bytes(path: &Path, bytes: &[u8]) -> Parsed {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => parse::parse(path, text),
-        Err(e) => {
-            let line = 1 + bytes[..e.valid_up_to()]
-                .iter()
-                .filter(|b| **b == b'\n')
-                .count();
-            Parsed {
-                errors: vec![format!("{}:{line}: not UTF-8", path.display())],
-                ..Parsed::default()
-            }
-        }
     }
 }
 
@@ -203,7 +182,7 @@ fn list(dir: &Path, out: &mut Listing, watch: &mut impl FnMut(&Path) -> io::Resu
         // Follows symbolic links, as a mounted ConfigMap is made of them.
         match fs::metadata(&path) {
             Ok(meta) if meta.is_dir() => list(&path, out, watch),
-            Ok(meta) if meta.is_file() && is_manifest(&path) => {
+            Ok(meta) if meta.is_file() && weir_manifests::is_manifest(&path) => {
                 out.files.insert(path, Signature::from(&meta));
             }
             Ok(_) => {}
@@ -211,11 +190,6 @@ fn list(dir: &Path, out: &mut Listing, watch: &mut impl FnMut(&Path) -> io::Resu
             Err(e) => out.failed.push((path, e)),
         }
     }
-}
-
-fn is_manifest(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
 }
 
 #[cfg(test)]
@@ -294,8 +268,8 @@ mod tests {
         fs::create_dir(dir.path().join("new")).unwrap();
         write(&dir, "new/x.yaml", &namespace("x"));
         assert_eq!(run.names().await, ["+x"]);
-        write(&dir, "new/y.yaml", &namespace("y"));
-        assert_eq!(run.names().await, ["+y"]);
+        write(&dir, "new/z.yaml", &namespace("z"));
+        assert_eq!(run.names().await, ["+z"]);
     }
 
     #[tokio::test]

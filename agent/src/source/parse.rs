@@ -1,41 +1,41 @@
-//! From the text of a manifest to objects.
+//! From the bytes of a manifest to objects, by the one loader.
 
 use std::path::Path;
+
+use weir_manifests::{Object as Manifest, parse_bytes};
 
 use super::merge::Parsed;
 use crate::state::Object;
 
 /// Parses a file of one or more documents.
-pub(super) fn parse(path: &Path, text: &str) -> Parsed {
-    let mut parsed = Parsed::default();
-    match serde_saphyr::from_multiple::<serde_json::Value>(text) {
-        Ok(documents) => {
-            for document in documents {
-                match object(document) {
-                    Ok(object) => parsed.objects.extend(object),
-                    Err(e) => parsed.errors.push(format!("{}: {e}", path.display())),
-                }
-            }
-        }
-        Err(e) => parsed.errors.push(format!("{}: {e}", path.display())),
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Parsed {
+    let parsed = parse_bytes(path, bytes);
+    let text = |notes: &[weir_manifests::Note]| notes.iter().map(ToString::to_string).collect();
+    Parsed {
+        errors: text(&parsed.errors),
+        warnings: text(&parsed.warnings),
+        objects: parsed
+            .objects
+            .into_iter()
+            .filter_map(|l| object(l.object))
+            .collect(),
     }
-    parsed
 }
 
-fn object(value: serde_json::Value) -> Result<Vec<Object>, serde_json::Error> {
-    let one = match value["kind"].as_str() {
-        Some("Namespace") => Object::Namespace(serde_json::from_value(value)?),
-        Some("Node") => Object::Node(serde_json::from_value(value)?),
-        Some("Pod") => Object::Pod(serde_json::from_value(value)?),
-        Some("Service") => Object::Service(serde_json::from_value(value)?),
-        Some("EndpointSlice") => Object::EndpointSlice(serde_json::from_value(value)?),
-        Some("NetworkPolicy") => Object::NetworkPolicy(serde_json::from_value(value)?),
-        Some("List") => {
-            let items = value["items"].as_array().cloned().unwrap_or_default();
-            let items: Result<Vec<_>, _> = items.into_iter().map(object).collect();
-            return Ok(items?.concat());
-        }
-        _ => return Ok(Vec::new()),
-    };
-    Ok(vec![one])
+/// `None` for workloads: an agent reads concrete Pods only.
+fn object(manifest: Manifest) -> Option<Object> {
+    match manifest {
+        Manifest::Namespace(o) => Some(Object::Namespace(o)),
+        Manifest::Node(o) => Some(Object::Node(o)),
+        Manifest::Pod(o) => Some(Object::Pod(Box::new(o))),
+        Manifest::Service(o) => Some(Object::Service(Box::new(o))),
+        Manifest::EndpointSlice(o) => Some(Object::EndpointSlice(o)),
+        Manifest::NetworkPolicy(o) => Some(Object::NetworkPolicy(o)),
+        Manifest::ReplicationController(_)
+        | Manifest::Deployment(_)
+        | Manifest::StatefulSet(_)
+        | Manifest::DaemonSet(_)
+        | Manifest::ReplicaSet(_)
+        | Manifest::Job(_) => None,
+    }
 }
