@@ -130,6 +130,7 @@ impl Lab {
         let place = Place::default().in_cgroup(&cgroup.join("holders"))?;
         let fabric = Holder::start(&Role::Fabric, place)?;
         run_in(&net_only(&fabric.place), || {
+            no_surprises("lo")?;
             netlink::add_bridge(BRIDGE, builder.mtu)?;
             GATEWAY
                 .iter()
@@ -368,7 +369,7 @@ fn wire(fabric: &Holder, node: &Node, mtu: u32) -> Result<()> {
         netlink::add_uplink(&node.name, UPLINK, &target, BRIDGE, mtu)
     })?;
     run_in(&inside, || {
-        netlink::sysctl("net/ipv6/conf/all/accept_ra", "0")?;
+        no_surprises(UPLINK)?;
         netlink::raise(UPLINK)?;
         for (address, gateway) in node.addresses.iter().zip(GATEWAY) {
             let gateway: IpNetwork = gateway.parse()?;
@@ -389,6 +390,17 @@ fn wire(fabric: &Holder, node: &Node, mtu: u32) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// No duplicate address detection (the link-local address is needed at once, to find the next
+/// hop) and no router advertisements.
+fn no_surprises(interface: &str) -> Result<()> {
+    for scope in ["all", "default", interface] {
+        for key in ["accept_dad", "accept_ra"] {
+            netlink::sysctl(&format!("net/ipv6/conf/{scope}/{key}"), "0")?;
+        }
+    }
+    Ok(())
 }
 
 fn addresses_in(result: &Value) -> Result<Vec<IpAddr>> {

@@ -20,6 +20,7 @@
 pub mod cgroup;
 pub mod cluster;
 pub mod control;
+pub mod demo;
 pub mod hold;
 pub mod lab;
 pub mod leftovers;

@@ -48,30 +48,46 @@ pub fn hosts(policies: &[Value]) -> Vec<OutsideHost> {
         }
     }
     if ports.is_empty() {
-        ports.insert(Listen { proto: Proto::Tcp, port: DEFAULT_PORT });
+        ports.insert(Listen {
+            proto: Proto::Tcp,
+            port: DEFAULT_PORT,
+        });
     }
     let declared: Vec<Listen> = ports.into_iter().collect();
     addresses
         .into_iter()
         .take(MOST)
-        .map(|address| OutsideHost { address, declared: declared.clone() })
+        .map(|address| OutsideHost {
+            address,
+            declared: declared.clone(),
+        })
         .collect()
 }
 
 fn listen(port: &Value) -> Option<Listen> {
-    Some(Listen { proto: Proto::parse(port["protocol"].as_str())?, port: number(&port["port"])? })
+    Some(Listen {
+        proto: Proto::parse(port["protocol"].as_str())?,
+        port: number(&port["port"])?,
+    })
 }
 
 /// An address in the block and in none of its exceptions, and one in each exception.
 fn in_block(block: &Value) -> Vec<IpAddr> {
-    let parse = |value: &Value| value.as_str().and_then(|text| text.parse::<IpNetwork>().ok());
-    let Some(cidr) = parse(&block["cidr"]) else { return Vec::new() };
+    let parse = |value: &Value| {
+        value
+            .as_str()
+            .and_then(|text| text.parse::<IpNetwork>().ok())
+    };
+    let Some(cidr) = parse(&block["cidr"]) else {
+        return Vec::new();
+    };
     let exceptions: Vec<IpNetwork> = list(&block["except"]).iter().filter_map(parse).collect();
     let inside = candidates(cidr)
         .into_iter()
         .find(|address| !exceptions.iter().any(|network| network.contains(*address)));
-    let excepted =
-        exceptions.iter().filter_map(|network| candidates(*network).first().copied());
+    let excepted = exceptions
+        .iter()
+        .filter_map(|network| candidates(*network).first().copied());
     inside.into_iter().chain(excepted).collect()
 }
 
@@ -92,11 +108,16 @@ fn candidates(network: IpNetwork) -> Vec<IpAddr> {
     ];
     let spread = [10, 1, 0, 70, 140, 210, 1000, 100_000, 1 << 24].map(at);
     let first = documentation.into_iter().filter(|_| network.prefix() == 0);
-    first.chain(spread).filter(|address| network.contains(*address) && is_free(*address)).collect()
+    first
+        .chain(spread)
+        .filter(|address| network.contains(*address) && is_free(*address))
+        .collect()
 }
 
 fn is_free(address: IpAddr) -> bool {
-    let taken = TAKEN.iter().filter_map(|text| text.parse::<IpNetwork>().ok());
+    let taken = TAKEN
+        .iter()
+        .filter_map(|text| text.parse::<IpNetwork>().ok());
     !taken.into_iter().any(|network| network.contains(address)) && !address.is_unspecified()
 }
 
@@ -115,8 +136,14 @@ mod tests {
 
     #[test]
     fn a_block_gives_one_host_inside_and_one_in_each_exception() {
-        assert_eq!(of("203.0.113.0/24", &["203.0.113.128/25"]), ["203.0.113.10", "203.0.113.138"]);
-        assert_eq!(of("203.0.113.0/24", &["203.0.113.0/26"]), ["203.0.113.70", "203.0.113.10"]);
+        assert_eq!(
+            of("203.0.113.0/24", &["203.0.113.128/25"]),
+            ["203.0.113.10", "203.0.113.138"]
+        );
+        assert_eq!(
+            of("203.0.113.0/24", &["203.0.113.0/26"]),
+            ["203.0.113.70", "203.0.113.10"]
+        );
         assert_eq!(of("2001:db8:1::/48", &[]), ["2001:db8:1::a"]);
         assert_eq!(of("198.51.100.7/32", &[]), ["198.51.100.7"]);
     }
@@ -139,6 +166,13 @@ mod tests {
         }});
         let hosts = hosts(&[policy]);
         assert_eq!(hosts.len(), 1);
-        assert_eq!(hosts[0].declared.iter().map(|listen| listen.port).collect::<Vec<_>>(), [8443, 53]);
+        assert_eq!(
+            hosts[0]
+                .declared
+                .iter()
+                .map(|listen| listen.port)
+                .collect::<Vec<_>>(),
+            [8443, 53]
+        );
     }
 }

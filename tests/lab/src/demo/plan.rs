@@ -1,18 +1,22 @@
 //! From manifests to what the lab must make: which pod runs where, what its server listens on,
 //! which addresses Services get, and who is outside the cluster. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnetwork::IpNetwork;
+use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
+use weir_manifests::ClusterIps;
 
 use super::input::Input;
 use super::outside;
 use crate::wire::{Listen, Proto};
 
-/// Where ClusterIPs come from: Kubernetes' usual ranges.
-const SERVICE_CIDRS: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
+/// Where ClusterIPs come from, `10.96.0.0/16` and `fd00:10:96::/112`.
+const SERVICE_BASES: (Ipv4Addr, Ipv6Addr) = (
+    Ipv4Addr::new(10, 96, 0, 0),
+    Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0),
+);
 /// Where the search for a port that nobody declares begins.
 const UNDECLARED_FROM: u16 = 7001;
 
@@ -74,8 +78,8 @@ pub struct Plan {
 impl Plan {
     /// Spreads the pods of an input over nodes and gives Services their addresses.
     #[must_use]
-    pub fn new(input: Input, node_names: &[String]) -> Self {
-        let services = with_cluster_ips(&input.services);
+    pub fn new(mut input: Input, node_names: &[String]) -> Self {
+        let services = with_cluster_ips(input.services, &mut input.warnings);
         let mut next_node = 0;
         let mut pods = Vec::new();
         let mut host_pods = Vec::new();
@@ -91,13 +95,23 @@ impl Plan {
                 (next_node - 1) % node_names.len()
             });
             let declared = declared_ports(&object, &services);
-            pods.push(PlannedPod { object, workload, node, declared });
+            pods.push(PlannedPod {
+                object,
+                workload,
+                node,
+                declared,
+            });
         }
-        let used: BTreeSet<u16> =
-            pods.iter().flat_map(|pod| &pod.declared).map(|listen| listen.port).collect();
+        let used: BTreeSet<u16> = pods
+            .iter()
+            .flat_map(|pod| &pod.declared)
+            .map(|listen| listen.port)
+            .collect();
         let named = ports_in(&services);
         let free = |port: &u16| !used.contains(port) && !named.contains(port);
-        let port = (UNDECLARED_FROM..u16::MAX).find(free).unwrap_or(UNDECLARED_FROM);
+        let port = (UNDECLARED_FROM..u16::MAX)
+            .find(free)
+            .unwrap_or(UNDECLARED_FROM);
         let mut namespaces = input.namespaces;
         add_missing_namespaces(&mut namespaces, pods.iter().map(|pod| &pod.object));
         Self {
@@ -108,7 +122,10 @@ impl Plan {
             policies: input.policies,
             services,
             slices: input.slices,
-            undeclared: Listen { proto: Proto::Tcp, port },
+            undeclared: Listen {
+                proto: Proto::Tcp,
+                port,
+            },
             warnings: input.warnings,
         }
     }
@@ -132,13 +149,18 @@ impl Plan {
 pub fn key(object: &Value) -> String {
     let metadata = &object["metadata"];
     let namespace = metadata["namespace"].as_str().unwrap_or("default");
-    format!("{namespace}/{}", metadata["name"].as_str().unwrap_or_default())
+    format!(
+        "{namespace}/{}",
+        metadata["name"].as_str().unwrap_or_default()
+    )
 }
 
 /// The namespace of an object; none is `default`.
 #[must_use]
 pub fn namespace(object: &Value) -> &str {
-    object["metadata"]["namespace"].as_str().unwrap_or("default")
+    object["metadata"]["namespace"]
+        .as_str()
+        .unwrap_or("default")
 }
 
 /// A list inside an object; an absent one is empty.
@@ -150,7 +172,9 @@ pub fn list(value: &Value) -> &[Value] {
 /// Whether a Service selects a pod: a selector, in the same namespace, that the labels satisfy.
 #[must_use]
 pub fn selects(service: &Value, pod: &Value) -> bool {
-    let Some(selector) = service["spec"]["selector"].as_object() else { return false };
+    let Some(selector) = service["spec"]["selector"].as_object() else {
+        return false;
+    };
     let labels = &pod["metadata"]["labels"];
     !selector.is_empty()
         && namespace(service) == namespace(pod)
@@ -160,7 +184,11 @@ pub fn selects(service: &Value, pod: &Value) -> bool {
 /// A pod's number for a Service port's target: a number as it is, a name by the containers' ports.
 #[must_use]
 pub fn target_port(port: &Value, pod: &Value) -> Option<u16> {
-    let target = if port["targetPort"].is_null() { &port["port"] } else { &port["targetPort"] };
+    let target = if port["targetPort"].is_null() {
+        &port["port"]
+    } else {
+        &port["targetPort"]
+    };
     if let Some(number) = number(target) {
         return Some(number);
     }
@@ -176,21 +204,31 @@ pub fn target_port(port: &Value, pod: &Value) -> Option<u16> {
 /// A port number.
 #[must_use]
 pub fn number(value: &Value) -> Option<u16> {
-    value.as_u64().and_then(|number| u16::try_from(number).ok()).filter(|port| *port != 0)
+    value
+        .as_u64()
+        .and_then(|number| u16::try_from(number).ok())
+        .filter(|port| *port != 0)
 }
 
 fn container_ports(pod: &Value) -> impl Iterator<Item = &Value> {
     let spec = &pod["spec"];
     // A sidecar is an init container that never ends.
-    let sidecars =
-        list(&spec["initContainers"]).iter().filter(|init| init["restartPolicy"] == "Always");
-    list(&spec["containers"]).iter().chain(sidecars).flat_map(|container| list(&container["ports"]))
+    let sidecars = list(&spec["initContainers"])
+        .iter()
+        .filter(|init| init["restartPolicy"] == "Always");
+    list(&spec["containers"])
+        .iter()
+        .chain(sidecars)
+        .flat_map(|container| list(&container["ports"]))
 }
 
 fn declared_ports(pod: &Value, services: &[Value]) -> Vec<Listen> {
     let own = container_ports(pod).filter_map(|port| {
         let proto = Proto::parse(port["protocol"].as_str())?;
-        Some(Listen { proto, port: number(&port["containerPort"])? })
+        Some(Listen {
+            proto,
+            port: number(&port["containerPort"])?,
+        })
     });
     let by_services = services
         .iter()
@@ -198,63 +236,37 @@ fn declared_ports(pod: &Value, services: &[Value]) -> Vec<Listen> {
         .flat_map(|service| list(&service["spec"]["ports"]))
         .filter_map(|port| {
             let proto = Proto::parse(port["protocol"].as_str())?;
-            Some(Listen { proto, port: target_port(port, pod)? })
+            Some(Listen {
+                proto,
+                port: target_port(port, pod)?,
+            })
         });
-    own.chain(by_services).collect::<BTreeSet<_>>().into_iter().collect()
+    own.chain(by_services)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect()
 }
 
 fn ports_in(services: &[Value]) -> BTreeSet<u16> {
-    let ports = services.iter().flat_map(|service| list(&service["spec"]["ports"]));
+    let ports = services
+        .iter()
+        .flat_map(|service| list(&service["spec"]["ports"]));
     ports.filter_map(|port| number(&port["port"])).collect()
 }
 
-/// Gives every Service that needs them ClusterIPs, as the API server of a dual-stack cluster with
-/// IPv4 first does: one family unless `ipFamilyPolicy` or `ipFamilies` says otherwise.
-fn with_cluster_ips(services: &[Value]) -> Vec<Value> {
-    let mut next: BTreeMap<bool, u32> = BTreeMap::new();
-    let mut done = services.to_vec();
-    for service in &mut done {
-        let spec = &mut service["spec"];
-        let none = spec["clusterIP"] == "None" || spec["type"] == "ExternalName";
-        if none || spec["clusterIP"].is_string() {
-            continue;
-        }
-        let families = families(spec);
-        let addresses: Vec<String> = families
+/// Gives every Service that needs them ClusterIPs, as the API server would.
+fn with_cluster_ips(mut services: Vec<Service>, warnings: &mut Vec<String>) -> Vec<Value> {
+    let (v4, v6) = SERVICE_BASES;
+    let without = ClusterIps::new(Some(v4), Some(v6)).assign(&mut services);
+    warnings.extend(
+        without
             .iter()
-            .map(|&v4| {
-                let number = next.entry(v4).or_insert(10);
-                *number += 1;
-                cluster_ip(v4, *number).to_string()
-            })
-            .collect();
-        spec["clusterIP"] = json!(addresses.first());
-        spec["clusterIPs"] = json!(addresses);
-        spec["ipFamilies"] =
-            families.iter().map(|&v4| if v4 { "IPv4" } else { "IPv6" }).collect::<Value>();
-    }
-    done
-}
-
-/// The families of a Service, true for IPv4.
-fn families(spec: &Value) -> Vec<bool> {
-    let named: Vec<bool> =
-        list(&spec["ipFamilies"]).iter().map(|family| family == "IPv4").collect();
-    let first = named.first().copied().unwrap_or(true);
-    let dual = matches!(
-        spec["ipFamilyPolicy"].as_str(),
-        Some("PreferDualStack" | "RequireDualStack")
+            .map(|name| format!("Service {name} got no address")),
     );
-    if dual || named.len() > 1 { vec![first, !first] } else { vec![first] }
-}
-
-fn cluster_ip(v4: bool, number: u32) -> IpAddr {
-    let range: Option<IpNetwork> = SERVICE_CIDRS[usize::from(!v4)].parse().ok();
-    match range.map(|range| range.network()) {
-        Some(IpAddr::V4(base)) => Ipv4Addr::from(u32::from(base) + number).into(),
-        Some(IpAddr::V6(base)) => Ipv6Addr::from(u128::from(base) + u128::from(number)).into(),
-        None => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-    }
+    services
+        .iter()
+        .filter_map(|service| serde_json::to_value(service).ok())
+        .collect()
 }
 
 fn add_missing_namespaces<'a>(
@@ -263,11 +275,18 @@ fn add_missing_namespaces<'a>(
 ) {
     let mut names: BTreeSet<String> = objects.map(|object| namespace(object).to_owned()).collect();
     for present in &mut *namespaces {
-        let name = present["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let name = present["metadata"]["name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         present["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
         names.remove(&name);
     }
-    namespaces.extend(names.iter().map(|name| crate::cluster::namespace_object(name, &[])));
+    namespaces.extend(
+        names
+            .iter()
+            .map(|name| crate::cluster::namespace_object(name, &[])),
+    );
 }
 
 #[cfg(test)]
@@ -289,22 +308,44 @@ mod tests {
     }
 
     fn plan(pods: Vec<Value>, services: Vec<Value>) -> Plan {
-        let pods = pods.into_iter().map(|pod| (pod, "shop/x".to_owned())).collect();
-        let input = Input { pods, services, ..Input::default() };
+        let pods = pods
+            .into_iter()
+            .map(|pod| (pod, "shop/x".to_owned()))
+            .collect();
+        let services = services
+            .into_iter()
+            .map(|service| serde_json::from_value(service).unwrap())
+            .collect();
+        let input = Input {
+            pods,
+            services,
+            ..Input::default()
+        };
         Plan::new(input, &["n1".into(), "n2".into()])
     }
 
     #[test]
     fn a_server_listens_on_container_ports_and_on_numeric_target_ports() {
-        let web = pod("web", &json!([{"containerPort": 80}, {"containerPort": 53, "protocol": "UDP"}]));
+        let web = pod(
+            "web",
+            &json!([{"containerPort": 80}, {"containerPort": 53, "protocol": "UDP"}]),
+        );
         let other = pod("other", &json!([]));
         let ports = json!([{"port": 1, "targetPort": 8080}, {"port": 9090}]);
         let plan = plan(vec![web, other], vec![service("web", &ports)]);
-        let declared: Vec<(Proto, u16)> =
-            plan.pods[0].declared.iter().map(|listen| (listen.proto, listen.port)).collect();
+        let declared: Vec<(Proto, u16)> = plan.pods[0]
+            .declared
+            .iter()
+            .map(|listen| (listen.proto, listen.port))
+            .collect();
         assert_eq!(
             declared,
-            [(Proto::Tcp, 80), (Proto::Tcp, 8080), (Proto::Tcp, 9090), (Proto::Udp, 53)]
+            [
+                (Proto::Tcp, 80),
+                (Proto::Tcp, 8080),
+                (Proto::Tcp, 9090),
+                (Proto::Udp, 53)
+            ]
         );
         assert!(plan.pods[1].declared.is_empty());
     }
@@ -316,10 +357,16 @@ mod tests {
             {"name": "dns", "containerPort": 54},
         ]);
         let pod = pod("web", &named);
-        assert_eq!(target_port(&json!({"port": 1, "targetPort": "dns"}), &pod), Some(54));
+        assert_eq!(
+            target_port(&json!({"port": 1, "targetPort": "dns"}), &pod),
+            Some(54)
+        );
         let udp = json!({"port": 1, "targetPort": "dns", "protocol": "UDP"});
         assert_eq!(target_port(&udp, &pod), Some(53));
-        assert_eq!(target_port(&json!({"port": 1, "targetPort": "no"}), &pod), None);
+        assert_eq!(
+            target_port(&json!({"port": 1, "targetPort": "no"}), &pod),
+            None
+        );
     }
 
     #[test]
@@ -331,31 +378,19 @@ mod tests {
     }
 
     #[test]
-    fn services_get_addresses_of_the_families_they_ask_for() {
-        let mut dual = service("a", &json!([]));
-        dual["spec"]["ipFamilyPolicy"] = json!("PreferDualStack");
-        let mut v6 = service("b", &json!([]));
-        v6["spec"]["ipFamilies"] = json!(["IPv6"]);
-        let mut headless = service("c", &json!([]));
-        headless["spec"]["clusterIP"] = json!("None");
-        let plain = service("d", &json!([]));
-        let plan = plan(vec![], vec![dual, v6, headless, plain]);
-        let ips: Vec<&Value> =
-            plan.services.iter().map(|service| &service["spec"]["clusterIPs"]).collect();
-        assert_eq!(ips[0], &json!(["10.96.0.11", "fd00:10:96::b"]));
-        assert_eq!(ips[1], &json!(["fd00:10:96::c"]));
-        assert_eq!(ips[2], &Value::Null);
-        assert_eq!(ips[3], &json!(["10.96.0.12"]));
-    }
-
-    #[test]
     fn pods_are_spread_and_a_pod_with_a_node_keeps_it() {
         let mut fixed = pod("fixed", &json!([]));
         fixed["spec"]["nodeName"] = json!("n2");
         let mut host = pod("host", &json!([]));
         host["spec"]["hostNetwork"] = json!(true);
         let plan = plan(
-            vec![pod("a", &json!([])), fixed, pod("b", &json!([])), host, pod("c", &json!([]))],
+            vec![
+                pod("a", &json!([])),
+                fixed,
+                pod("b", &json!([])),
+                host,
+                pod("c", &json!([])),
+            ],
             vec![],
         );
         let nodes: Vec<usize> = plan.pods.iter().map(|pod| pod.node).collect();
