@@ -126,8 +126,8 @@ fn pinned() -> Result<String> {
     let pins = Pins::new(Path::new(BPFFS).join("weir").as_path());
     let _lock = pins.prepare()?;
     let bytes = object::bytes()?;
-    let first = load::load(&bytes, &pins)?;
-    let second = load::load(&bytes, &pins)?;
+    let first = load::load(&bytes, &pins, &std::collections::BTreeMap::new())?;
+    let second = load::load(&bytes, &pins, &std::collections::BTreeMap::new())?;
     ensure!(
         first.programs > 0 && first.replaced == first.programs,
         "first load: {first:?}"
