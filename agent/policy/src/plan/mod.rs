@@ -3,6 +3,8 @@
 mod ids;
 mod moves;
 mod planner;
+mod sizes;
+mod slots;
 mod sweep;
 mod tables;
 

@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use weir_abi::map;
 use weir_abi::policy::{ClassId, DecisionKey, GroupId, IdKind, PolicySlot, RuleId};
 
 use super::Plan;
 use super::ids::Ids;
 use super::moves::{Move, moves};
+use super::sizes::check_sizes;
+use super::slots::{SlotChange, slots};
 use super::tables::{TableId, Tables};
-use crate::EPOCH_PENDING;
 use crate::actual::Actual;
-use crate::desired::{Desired, Subject};
+use crate::desired::Desired;
 use crate::hash::{ContentHasher, Key};
 use crate::limits::{CapacityError, Limits};
 use crate::write::Write;
@@ -42,13 +42,6 @@ pub(super) struct Planner<'a> {
     changed: BTreeSet<GroupId>,
     /// Stand-ins for groups of `changed` that a slot is to join.
     aliases: BTreeMap<GroupId, GroupId>,
-}
-
-struct SlotChange {
-    slot: u32,
-    old: PolicySlot,
-    /// (ingress, egress).
-    new: (GroupId, GroupId),
 }
 
 /// How the addresses of one class get to another.
@@ -350,54 +343,6 @@ impl<'a> Planner<'a> {
     }
 }
 
-impl SlotChange {
-    fn flips(&self) -> bool {
-        self.old.groups != PolicySlot::pack(self.new.0, self.new.1)
-    }
-
-    fn write(
-        &self,
-        aliases: &BTreeMap<GroupId, GroupId>,
-        changed: &BTreeSet<GroupId>,
-        plan: &mut Plan,
-        epochs: &mut Vec<Write>,
-    ) {
-        let slot = self.slot;
-        let is_changed = [self.new.0, self.new.1]
-            .iter()
-            .any(|group| changed.contains(group));
-        let is_pending = self.old.epoch & EPOCH_PENDING != 0;
-        if self.flips() {
-            let (ingress, egress) = PolicySlot::unpack(self.old.groups);
-            let pick = |old, new| {
-                if old == new {
-                    new
-                } else {
-                    *aliases.get(&new).unwrap_or(&new)
-                }
-            };
-            let first = PolicySlot::pack(pick(ingress, self.new.0), pick(egress, self.new.1));
-            let last = PolicySlot::pack(self.new.0, self.new.1);
-            plan.flip.push(Write::SetGroups {
-                slot,
-                groups: first,
-            });
-            if first != last {
-                plan.shrink.push(Write::SetGroups { slot, groups: last });
-            }
-        } else if !is_changed && !is_pending {
-            return;
-        }
-        let epoch = u64::from(self.old.epoch as u32);
-        if !is_pending {
-            let epoch = epoch | EPOCH_PENDING;
-            plan.extend.push(Write::SetEpoch { slot, epoch });
-        }
-        let epoch = u64::from((epoch as u32).wrapping_add(1));
-        epochs.push(Write::SetEpoch { slot, epoch });
-    }
-}
-
 /// The kernel's numbers of all rules that tables name; new names are written.
 fn rule_numbers(
     actual: &Actual,
@@ -424,70 +369,4 @@ fn rule_numbers(
         }
     }
     numbers
-}
-
-fn slots(actual: &Actual, desired: &Desired, groups: &[GroupId]) -> Vec<SlotChange> {
-    let all: BTreeSet<u32> = actual
-        .slots
-        .keys()
-        .chain(desired.slots.keys())
-        .copied()
-        .collect();
-    let group = |subject: Subject| match subject {
-        Subject::Closed => GroupId::CLOSED,
-        Subject::Open => GroupId::OPEN,
-        Subject::Group(index) => groups[index as usize],
-    };
-    all.into_iter()
-        .map(|slot| {
-            let closed = [Subject::Closed; 2];
-            let [ingress, egress] = desired.slots.get(&slot).copied().unwrap_or(closed);
-            SlotChange {
-                slot,
-                old: actual.slot(slot),
-                new: (group(ingress), group(egress)),
-            }
-        })
-        .collect()
-}
-
-/// Nothing is removed before the last phase, so what it is then counts.
-fn check_sizes(actual: &Actual, limits: &Limits, plan: &Plan) -> Result<(), CapacityError> {
-    let (mut peers, mut cidrs) = (HashSet::new(), HashSet::new());
-    let (mut rows, mut rules, mut ids) = (HashSet::new(), HashSet::new(), HashSet::new());
-    for write in plan.extend.iter().chain(&plan.follow) {
-        match write {
-            Write::PutPeer { addr, .. } if !actual.peers.contains_key(addr) => {
-                peers.insert(addr);
-            }
-            Write::PutCidr { key, .. } if actual.cidrs.get(key).is_none() => {
-                cidrs.insert(key);
-            }
-            Write::PutDecision { key, .. } if !actual.decisions.contains_key(key) => {
-                rows.insert(key);
-            }
-            Write::PutRule { id, .. } if actual.rule(*id).is_none() => {
-                rules.insert(id);
-            }
-            Write::PutId { key, .. } => {
-                ids.insert(key);
-            }
-            _ => {}
-        }
-    }
-    for (name, now, more, size) in [
-        (map::PEERS, actual.peers.len(), peers.len(), limits.peers),
-        (map::CIDRS, actual.cidrs.len(), cidrs.len(), limits.cidrs),
-        (
-            map::DECISIONS,
-            actual.decisions.len(),
-            rows.len(),
-            limits.decisions,
-        ),
-        (map::RULES, actual.rules.len(), rules.len(), limits.rules),
-        (map::IDS, actual.ids.len(), ids.len(), limits.ids),
-    ] {
-        CapacityError::check(name, now + more, size)?;
-    }
-    Ok(())
 }
