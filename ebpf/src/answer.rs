@@ -126,11 +126,7 @@ fn reset(skb: Skb, s: &Scratch) -> u32 {
 
 #[inline(always)]
 fn try_reset(skb: Skb, p: &Packet, pod: &Local) -> Result<(), Failed> {
-    let mut numbers = [0u8; 8];
-    if !skb.read(p.l4 + 4, &mut numbers) {
-        return Err(Failed);
-    }
-    let [a, b, c, d, e, f, g, h] = numbers;
+    let [a, b, c, d, e, f, g, h] = skb.read(p.l4 + 4).ok_or(Failed)?;
     let seq = u32::from_be_bytes([a, b, c, d]);
     let syn_or_fin = (p.tcp_flags & tcp::SYN != 0) as u32 + (p.tcp_flags & tcp::FIN != 0) as u32;
     let len = (p.end - p.l4 - p.l4_len).wrapping_add(syn_or_fin);
@@ -194,9 +190,8 @@ fn try_error(
         return Err(Failed);
     }
     let answer = &mut s.answer;
-    for word in answer.iter_mut() {
-        *word = 0;
-    }
+    // What fills the last word up.
+    answer[2 + (quote as usize >> 2)] = 0;
     answer[0] = what;
     // IPv4 has it in the low half of the word (RFC 1191), IPv6 in all of it: in both cases the
     // number in network order, for no MTU is above 65,535.
@@ -215,7 +210,10 @@ fn try_error(
     skb.resize(l4 + len)?;
     let pseudo = headers(skb, &s.from, from, &src, proto, TTL, len)?;
     let mut sum = if from.is_v4() { 0 } else { pseudo };
-    for word in answer.iter() {
+    for (i, word) in answer.iter().enumerate() {
+        if i as u32 * 4 >= len {
+            break;
+        }
         sum += *word as u64;
     }
     let [kind, code, ..] = what.to_ne_bytes();

@@ -56,7 +56,7 @@ fn entry(key: &CtKey) -> Option<&'static mut CtEntry> {
 #[inline(always)]
 fn over(key: &CtKey, entry: &CtEntry, now: Ticks) -> bool {
     entry.version != CtEntry::VERSION
-        || state::expired(entry.seen, key.proto, entry.last_seen, now)
+        || state::expired(entry.seen, key.proto(), entry.last_seen, now)
 }
 
 /// Looks a wire tuple up: fills `s.key` and `s.from_high`, and if there is a live entry (then the
@@ -69,7 +69,9 @@ pub fn find(s: &mut Scratch, tuple: &Tuple, proto: Proto) -> u32 {
     let Some(found) = entry(&s.key) else {
         return 0;
     };
-    s.entry = *found;
+    // By words, into memory that is not the map's: a plain assignment may be a byte-wise loop.
+    // SAFETY: both are valid entries, and in different maps.
+    unsafe { core::ptr::copy_nonoverlapping(&raw const *found, &raw mut s.entry, 1) };
     if over(&s.key, &s.entry, s.now) {
         return 0;
     }
@@ -82,7 +84,7 @@ pub fn find(s: &mut Scratch, tuple: &Tuple, proto: Proto) -> u32 {
 pub fn remove(s: &mut Scratch) -> u32 {
     if !dry_run() {
         if s.entry.flags & flags::NAT != 0 {
-            s.twin = CtKey::sorted(&s.entry.other, s.key.proto).0;
+            s.twin = CtKey::sorted(&s.entry.other, s.key.proto()).0;
             delete(&s.twin);
         }
         delete(&s.key);
@@ -169,7 +171,7 @@ pub fn touch(s: &mut Scratch) {
 #[inline(never)]
 fn update(s: &mut Scratch, seen: u32) -> u32 {
     if s.entry.flags & flags::NAT != 0 {
-        s.twin = CtKey::sorted(&s.entry.other, s.key.proto).0;
+        s.twin = CtKey::sorted(&s.entry.other, s.key.proto()).0;
         let tag = s.entry.tag;
         set(&s.twin, tag, seen, s.now);
     }

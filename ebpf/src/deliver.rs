@@ -4,7 +4,7 @@
 use weir_abi::counter::Counter;
 
 use crate::outcome::Outcome;
-use crate::packet::{Bytes, ETH_LEN, Packet};
+use crate::packet::{Bytes, ETH_LEN, Kind, Packet};
 use crate::scratch::{Hook, Local, Scratch, Target};
 use crate::skb::{Failed, Skb};
 use crate::{answer, checksum, maps};
@@ -75,6 +75,10 @@ fn size_check(skb: Skb, s: &mut Scratch) -> u32 {
 /// as it came.
 #[inline(always)]
 pub fn blocked(skb: Skb, s: &mut Scratch, obstacle: u32) -> Outcome {
+    if s.packet.kind as u8 == Kind::IcmpError as u8 {
+        // There is no error about an error (RFC 1122 §3.2.2).
+        return Outcome::drop(Counter::DropInvalidState);
+    }
     if s.hook != Hook::FROM_POD {
         return Outcome::Stack;
     }
@@ -118,11 +122,7 @@ pub fn into_pod(skb: Skb, pod: &Local) -> Result<(), Failed> {
 fn decrement_ttl(skb: Skb, p: &Packet) -> Result<(), Failed> {
     if p.family == 4 {
         // TTL and protocol are one word of the header, its checksum stands behind them.
-        let mut field = [0; 4];
-        if !skb.read(p.l3 + 8, &mut field) {
-            return Err(Failed);
-        }
-        let [ttl, proto, a, b] = field;
+        let [ttl, proto, a, b] = skb.read(p.l3 + 8).ok_or(Failed)?;
         let new = ttl.wrapping_sub(1);
         let check = checksum::replace16(
             u16::from_ne_bytes([a, b]),
@@ -132,10 +132,7 @@ fn decrement_ttl(skb: Skb, p: &Packet) -> Result<(), Failed> {
         let [a, b] = check.to_ne_bytes();
         return skb.store(p.l3 + 8, &[new, proto, a, b]);
     }
-    let mut field = [0; 4];
-    if !skb.read(p.l3 + 4, &mut field) {
-        return Err(Failed);
-    }
+    let mut field = skb.read::<4>(p.l3 + 4).ok_or(Failed)?;
     field[3] = field[3].wrapping_sub(1);
     skb.store_summed(p.l3 + 4, &[u32::from_ne_bytes(field)])
 }

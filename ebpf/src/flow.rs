@@ -1,49 +1,31 @@
-//! A packet and its flow: found or opened, judged, translated, sent on. Kernel only.
+//! A packet and its flow: found or opened, judged, remembered. Kernel only.
 
 use weir_abi::conntrack::{Tuple, flags};
-use weir_abi::counter::Counter;
 use weir_abi::policy::Interval;
 use weir_abi::{PortBe, Proto};
 
-use crate::outcome::Outcome;
-use crate::scratch::{Hook, Local, Scratch, Target};
-use crate::skb::Skb;
-use crate::{conntrack, deliver, maps, nat, open, policy, service, state};
+use crate::packet::Kind;
+use crate::scratch::{Hook, Local, Mode, Plan, Scratch};
+use crate::{conntrack, maps, open, policy, service, state};
 
-/// A packet whose ends are known.
-#[inline(always)]
-pub fn transit(skb: Skb, s: &mut Scratch) -> Outcome {
+/// Plans the way of a packet whose ends are known.
+#[inline(never)]
+pub fn plan(s: &mut Scratch) -> u32 {
     let (tuple, proto) = (s.packet.tuple, s.packet.proto);
     if conntrack::find(s, &tuple, proto) == 0 {
-        return open::transit(skb, s);
+        return open::plan(s);
     }
     match classify(s) {
-        TRACKED => {}
-        NOT_THE_NODES => return stateless(skb, s),
+        TRACKED => {
+            s.mode = Mode::TRACKED;
+            Plan::GO
+        }
+        NOT_THE_NODES => alone(s),
         _ => {
             conntrack::remove(s);
-            return open::transit(skb, s);
+            open::plan(s)
         }
     }
-    let denied = policy::check_tracked(s);
-    if denied != 0 {
-        return Outcome::Drop(denied);
-    }
-    match deliver::route(skb, s) {
-        deliver::CLEAR => {}
-        obstacle => return deliver::blocked(skb, s, obstacle),
-    }
-    conntrack::touch(s);
-    forward(skb, s)
-}
-
-/// Translates and sends a packet that may pass.
-#[inline(always)]
-pub fn forward(skb: Skb, s: &mut Scratch) -> Outcome {
-    if s.translate != 0 && nat::rewrite(skb, &s.packet, &s.out) == 0 {
-        return Outcome::drop(Counter::DropInternal);
-    }
-    deliver::send(skb, s)
 }
 
 /// The entry is the packet's.
@@ -152,7 +134,7 @@ pub fn judged_by_entry(s: &mut Scratch, tuple: &Tuple) {
             dport = s.entry.other.dport;
         }
     }
-    s.judged.port = port_key(s.key.proto, dport);
+    s.judged.port = port_key(s.key.proto(), dport);
 }
 
 /// Fills in what policy judges of a packet without an entry.
@@ -174,41 +156,53 @@ fn port_key(proto: Proto, dport: PortBe) -> u32 {
 #[inline(always)]
 pub fn receiver(s: &mut Scratch) {
     if s.hook == Hook::FROM_POD {
-        s.to = match maps::local_pod(&s.out.dst) {
-            Some(pod) => Local::of(pod),
-            None => Local::NONE,
-        };
+        match maps::local_pod(&s.out.dst) {
+            Some(pod) => s.to = Local::of(pod),
+            None => s.to.present = 0,
+        }
     }
 }
 
-/// Judges a packet for itself, and remembers nothing.
+/// Plans to judge a packet for itself, and to remember nothing.
 #[inline(always)]
-pub fn stateless(skb: Skb, s: &mut Scratch) -> Outcome {
-    let denied = judge_alone(s);
-    if denied != 0 {
-        return Outcome::Drop(denied);
-    }
-    match deliver::route(skb, s) {
-        deliver::CLEAR => {}
-        obstacle => return deliver::blocked(skb, s, obstacle),
-    }
-    deliver::send(skb, s)
-}
-
-#[inline(never)]
-fn judge_alone(s: &mut Scratch) -> u32 {
+pub fn alone(s: &mut Scratch) -> u32 {
     s.out = s.packet.tuple;
     s.translate = 0;
+    s.mode = Mode::ALONE;
     receiver(s);
-    if s.own_node != 0 {
-        return 0;
-    }
     judged_by_packet(s);
-    policy::judge_new(s)
+    Plan::GO
 }
 
-/// Whether the packet goes to the stack as it is.
-#[inline(always)]
-pub fn to_stack(s: &Scratch) -> bool {
-    s.target == Target::STACK
+/// Judges a planned packet: 0 if it may pass, else what it is counted as.
+#[inline(never)]
+pub fn judge(s: &mut Scratch) -> u32 {
+    if s.own_node != 0 && s.mode != Mode::TRACKED {
+        return 0;
+    }
+    if s.mode == Mode::TRACKED {
+        policy::check_tracked(s)
+    } else if s.mode == Mode::FRAGMENT
+        || (s.mode == Mode::OPENS && s.entry.flags & flags::HAIRPIN != 0)
+    {
+        0
+    } else {
+        policy::judge_new(s)
+    }
+}
+
+/// Remembers a packet that passes: 0, or what it is counted as.
+#[inline(never)]
+pub fn remember(s: &mut Scratch) -> u32 {
+    if s.packet.kind as u8 != Kind::Flow as u8 {
+        return 0;
+    }
+    if s.mode == Mode::TRACKED {
+        conntrack::touch(s);
+        0
+    } else if s.mode == Mode::OPENS {
+        open::record(s)
+    } else {
+        0
+    }
 }

@@ -7,32 +7,28 @@ use weir_abi::counter::Counter;
 use weir_abi::{PortBe, Proto};
 
 use crate::outcome::Outcome;
-use crate::scratch::Scratch;
+use crate::scratch::{Mode, Plan, Scratch};
 use crate::service::{self, Selection};
-use crate::skb::Skb;
-use crate::{deliver, flow, policy};
+use crate::{flow, policy};
 
-/// A later fragment.
-#[inline(always)]
-pub fn later(skb: Skb, s: &mut Scratch) -> Outcome {
+/// Plans the way of a later fragment.
+#[inline(never)]
+pub fn plan(s: &mut Scratch) -> u32 {
     if s.own_node != 0 {
-        return Outcome::Stack;
+        return Outcome::Stack.code();
     }
-    if unmatchable(s) != 0 {
-        return Outcome::drop(Counter::DropFragment);
+    if unmatchable(s) {
+        return Outcome::drop(Counter::DropFragment).code();
     }
-    match deliver::route(skb, s) {
-        deliver::CLEAR => deliver::send(skb, s),
-        obstacle => deliver::blocked(skb, s, obstacle),
-    }
+    s.mode = Mode::FRAGMENT;
+    Plan::GO
 }
 
-#[inline(never)]
-fn unmatchable(s: &mut Scratch) -> u32 {
+#[inline(always)]
+fn unmatchable(s: &mut Scratch) -> bool {
     flow::receiver(s);
-    let isolated = (s.from.is_present() && (policy::isolated(&s.from) || is_service(s)))
-        || (s.to.is_present() && policy::isolated(&s.to));
-    isolated as u32
+    (s.from.is_present() && (policy::isolated(&s.from) || is_service(s)))
+        || (s.to.is_present() && policy::isolated(&s.to))
 }
 
 /// A Service's first fragment was translated, so its others would go nowhere.

@@ -4,37 +4,27 @@ use weir_abi::counter::Counter;
 
 use crate::outcome::Outcome;
 use crate::packet::{self, Kind};
-use crate::scratch::Scratch;
+use crate::scratch::{Mode, Plan, Scratch};
 use crate::skb::Skb;
-use crate::{conntrack, deliver, flow, nat, policy};
+use crate::{conntrack, flow};
 
-/// An ICMP error. One that matches no flow is an ICMP message like any other, and never creates
-/// state.
-#[inline(always)]
-pub fn transit(skb: Skb, s: &mut Scratch) -> Outcome {
+/// Plans the way of an ICMP error. One that matches no flow is an ICMP message like any other; none
+/// creates state.
+#[inline(never)]
+pub fn plan(skb: Skb, s: &mut Scratch) -> u32 {
     if parse(skb, s) == 0 {
-        return flow::stateless(skb, s);
+        return flow::alone(s);
     }
     let (tuple, proto) = (s.inner.tuple, s.inner.proto);
     if conntrack::find(s, &tuple, proto) == 0 || classify(s) == 0 {
-        return flow::stateless(skb, s);
+        return flow::alone(s);
     }
     // A pod reports only on what it was sent.
     if s.from.is_present() && s.inner.tuple.dst != s.packet.tuple.src {
-        return Outcome::drop(Counter::DropSpoofed);
+        return Outcome::drop(Counter::DropSpoofed).code();
     }
-    let denied = policy::check_tracked(s);
-    if denied != 0 {
-        return Outcome::Drop(denied);
-    }
-    if deliver::route(skb, s) != deliver::CLEAR {
-        // There is no error about an error (RFC 1122 §3.2.2).
-        return Outcome::drop(Counter::DropInvalidState);
-    }
-    if s.translate != 0 && nat::rewrite_quote(skb, &s.packet, &s.inner, &s.inner_out) == 0 {
-        return Outcome::drop(Counter::DropInternal);
-    }
-    flow::forward(skb, s)
+    s.mode = Mode::TRACKED;
+    Plan::GO
 }
 
 /// Reads what is quoted; 1 if it is of use: a packet with ports, and the error goes to whom it

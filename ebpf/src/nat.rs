@@ -9,6 +9,7 @@ use weir_abi::{Addr, Proto};
 
 use crate::checksum;
 use crate::packet::{Bytes, Kind, Packet};
+use crate::scratch::Scratch;
 use crate::skb::{Failed, Skb};
 
 /// Offset of the checksum in the transport header, if the pseudo header is part of it.
@@ -22,10 +23,14 @@ fn checksum_offset(proto: Proto, family: u8) -> Option<u32> {
     }
 }
 
-/// Rewrites a packet's addresses and ports to those of `to`. 1 if it worked.
+/// Rewrites a packet, and what it quotes if it is an ICMP error. 1 if it worked.
 #[inline(never)]
-pub fn rewrite(skb: Skb, packet: &Packet, to: &Tuple) -> u32 {
-    try_rewrite(skb, packet, to).is_ok() as u32
+pub fn translate(skb: Skb, s: &Scratch) -> u32 {
+    let quote_first = s.packet.kind as u8 == Kind::IcmpError as u8;
+    if quote_first && rewrite_quote(skb, &s.packet, &s.inner, &s.inner_out) == 0 {
+        return 0;
+    }
+    try_rewrite(skb, &s.packet, &s.out).is_ok() as u32
 }
 
 #[inline(always)]
@@ -50,10 +55,7 @@ fn rewrite_addr(skb: Skb, p: &Packet, old: &Addr, new: &Addr, src: bool) -> Resu
     if p.family == 4 {
         let (old, new) = (old.v4_word(), new.v4_word());
         skb.store(p.l3 + if src { 12 } else { 16 }, &new.to_ne_bytes())?;
-        let mut field = [0; 2];
-        if !skb.read(p.l3 + 10, &mut field) {
-            return Err(Failed);
-        }
+        let field = skb.read(p.l3 + 10).ok_or(Failed)?;
         let header = checksum::replace32(u16::from_ne_bytes(field), old, new);
         skb.store(p.l3 + 10, &header.to_ne_bytes())?;
         return match check {
@@ -104,10 +106,7 @@ fn rewrite_ports(skb: Skb, p: &Packet, to: &Tuple) -> Result<(), Failed> {
 /// stands there does not matter.
 #[inline(always)]
 fn rewrite_sctp(skb: Skb, p: &Packet, ports: [u8; 4]) -> Result<(), Failed> {
-    let mut field = [0; 4];
-    if !skb.read(p.l4 + 8, &mut field) {
-        return Err(Failed);
-    }
+    let field = skb.read(p.l4 + 8).ok_or(Failed)?;
     let [a, b] = p.tuple.sport.0.to_ne_bytes();
     let [c, d] = p.tuple.dport.0.to_ne_bytes();
     let difference = u32::from_le_bytes([a, b, c, d]) ^ u32::from_le_bytes(ports);
@@ -118,7 +117,7 @@ fn rewrite_sctp(skb: Skb, p: &Packet, ports: [u8; 4]) -> Result<(), Failed> {
 
 /// Rewrites what an ICMP error quotes, and the error's own checksum for that. 1 if it worked.
 #[inline(never)]
-pub fn rewrite_quote(skb: Skb, outer: &Packet, inner: &Packet, to: &Tuple) -> u32 {
+fn rewrite_quote(skb: Skb, outer: &Packet, inner: &Packet, to: &Tuple) -> u32 {
     try_rewrite_quote(skb, outer, inner, to).is_ok() as u32
 }
 
@@ -127,10 +126,7 @@ fn try_rewrite_quote(skb: Skb, outer: &Packet, p: &Packet, to: &Tuple) -> Result
     let at = outer.l4 + 2;
     let mut sum = 0u64;
     if p.family == 4 {
-        let mut field = [0; 2];
-        if !skb.read(p.l3 + 10, &mut field) {
-            return Err(Failed);
-        }
+        let field = skb.read(p.l3 + 10).ok_or(Failed)?;
         let old = u16::from_ne_bytes(field);
         let (src, dst) = (to.src.v4_word(), to.dst.v4_word());
         let (old_src, old_dst) = (p.tuple.src.v4_word(), p.tuple.dst.v4_word());

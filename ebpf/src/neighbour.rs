@@ -24,10 +24,9 @@ const ARP_REPLY: u8 = 2;
 /// ARP from a pod.
 #[inline(always)]
 pub fn arp_from_pod(skb: Skb, pod: &'static Endpoint) -> Outcome {
-    let mut arp = [0u8; 28];
-    if !skb.read(L3, &mut arp) {
+    let Some(arp) = skb.read::<28>(L3) else {
         return Outcome::drop(Counter::DropMalformed);
-    }
+    };
     let [a, b, c, d, e, f, 0, op, ..] = arp else {
         return Outcome::drop(Counter::DropMalformed);
     };
@@ -107,11 +106,13 @@ pub fn nd_from_pod(skb: Skb, pod: &'static Endpoint, p: &Packet) -> Option<Outco
 
 #[inline(always)]
 fn neighbour(skb: Skb, pod: &'static Endpoint, p: &Packet) -> Outcome {
-    let mut target = [0u8; 16];
     // A hop limit below 255 has come from elsewhere (RFC 4861 §7.1).
-    if p.ttl != 255 || p.l4 + 24 > p.end || !skb.read(p.l4 + 8, &mut target) {
+    if p.ttl != 255 || p.l4 + 24 > p.end {
         return Outcome::drop(Counter::DropMalformed);
     }
+    let Some(target) = skb.read::<16>(p.l4 + 8) else {
+        return Outcome::drop(Counter::DropMalformed);
+    };
     let target = Addr::from_v6(target);
     if p.icmp_type == icmp::V6_NEIGHBOUR_ADVERTISEMENT {
         let own = target == pod.addr6 || (is_link_local(&target) && target != GATEWAY_V6);

@@ -9,53 +9,39 @@ use weir_abi::{PortBe, Proto};
 
 use crate::conntrack::{self, Inserted};
 use crate::neighbour::is_group;
-use crate::outcome::Outcome;
 use crate::packet::{Packet, tcp};
-use crate::scratch::{Hook, Scratch};
+use crate::scratch::{Hook, Mode, Plan, Scratch};
 use crate::service::{self, Selection};
-use crate::skb::Skb;
-use crate::{answer, deliver, flow, policy};
+use crate::flow;
 
-/// The first packet of a flow, or one whose flow is not remembered.
-#[inline(always)]
-pub fn transit(skb: Skb, s: &mut Scratch) -> Outcome {
+/// Plans the way of a flow's first packet, or of one whose flow is not remembered.
+#[inline(never)]
+pub fn plan(s: &mut Scratch) -> u32 {
     describe(s);
     if s.hook == Hook::FROM_POD && service(s) == REFUSED {
-        return answer::refuse(skb, s);
+        return Plan::REFUSE;
     }
-    let denied = judge(s);
-    if denied != 0 {
-        return Outcome::Drop(denied);
-    }
-    match deliver::route(skb, s) {
-        deliver::CLEAR => {}
-        obstacle => return deliver::blocked(skb, s, obstacle),
-    }
-    if remembered(&s.packet) {
-        match record(s) {
-            RECORDED => {}
-            PORTS_EXHAUSTED => return Outcome::drop(Counter::DropPortsExhausted),
-            _ => return Outcome::drop(Counter::DropConntrackFull),
-        }
-    }
-    flow::forward(skb, s)
-}
-
-/// Finds the receiver and judges the flow; 0 if it may pass, else what it is counted as.
-#[inline(never)]
-fn judge(s: &mut Scratch) -> u32 {
     flow::receiver(s);
-    s.entry.initiator = s.from.incarnation * s.from.present;
-    s.entry.responder = s.to.incarnation * s.to.present;
+    s.entry.initiator = if s.from.is_present() {
+        s.from.incarnation
+    } else {
+        0
+    };
+    s.entry.responder = if s.to.is_present() {
+        s.to.incarnation
+    } else {
+        0
+    };
     if s.own_node != 0 {
         s.entry.flags |= flags::HOST_LOCAL;
-        return 0;
-    }
-    if s.entry.flags & flags::HAIRPIN != 0 {
-        return 0;
     }
     flow::judged_by_packet(s);
-    policy::judge_new(s)
+    s.mode = if remembered(&s.packet) {
+        Mode::OPENS
+    } else {
+        Mode::ALONE
+    };
+    Plan::GO
 }
 
 /// Whether a flow is worth an entry: one that nothing can answer is not.
@@ -109,14 +95,12 @@ fn service(s: &mut Scratch) -> u32 {
 fn describe(s: &mut Scratch) {
     // SAFETY: the helper takes nothing and only returns a word.
     let tag = unsafe { bpf_get_prandom_u32() };
-    s.entry = CtEntry {
-        version: CtEntry::VERSION,
-        last_seen: s.now,
-        tag,
-        egress: Stamp::unjudged(tag),
-        ingress: Stamp::unjudged(tag),
-        ..CtEntry::default()
-    };
+    s.clear_entry();
+    s.entry.version = CtEntry::VERSION;
+    s.entry.last_seen = s.now;
+    s.entry.tag = tag;
+    s.entry.egress = Stamp::unjudged(tag);
+    s.entry.ingress = Stamp::unjudged(tag);
     if s.packet.proto.0 == Proto::TCP.0 && !s.packet.opens() {
         s.entry.seen = seen::MIDSTREAM;
         if s.packet.tcp_flags & tcp::FIN != 0 {
@@ -125,24 +109,20 @@ fn describe(s: &mut Scratch) {
     }
 }
 
-const RECORDED: u32 = 0;
-const FULL: u32 = 1;
-const PORTS_EXHAUSTED: u32 = 2;
-
 /// How many source ports are tried for a translated flow whose reply tuple is another flow's.
-const PORT_TRIES: u32 = 16;
+const PORT_TRIES: u32 = 8;
 
 /// Writes `s.entry`, and for a translated flow its twin first: whoever finds the first can rely on
-/// the second.
-#[inline(never)]
-fn record(s: &mut Scratch) -> u32 {
+/// the second. 0, or what the packet is counted as.
+#[inline(always)]
+pub fn record(s: &mut Scratch) -> u32 {
     let from_high = high(s.from_high != 0);
     if s.entry.flags & flags::NAT == 0 {
         s.entry.flags |= from_high;
         return match conntrack::insert_new(&s.key, &s.entry, s.now) {
             // Taken: another CPU has judged and opened the same flow.
-            Inserted::Yes | Inserted::Taken => RECORDED,
-            Inserted::Full => FULL,
+            Inserted::Yes | Inserted::Taken => 0,
+            Inserted::Full => Counter::DropConntrackFull as u32,
         };
     }
     let common = s.entry.flags;
@@ -157,23 +137,23 @@ fn record(s: &mut Scratch) -> u32 {
                 return record_first(s);
             }
             Inserted::Taken => {}
-            Inserted::Full => return FULL,
+            Inserted::Full => return Counter::DropConntrackFull as u32,
         }
         // SAFETY: the helper takes nothing and only returns a word.
         let random = unsafe { bpf_get_prandom_u32() };
         s.out.sport = PortBe::new(0x8000 | random as u16);
     }
-    PORTS_EXHAUSTED
+    Counter::DropPortsExhausted as u32
 }
 
 #[inline(always)]
 fn record_first(s: &mut Scratch) -> u32 {
     s.entry.other = s.out;
     match conntrack::insert_new(&s.key, &s.entry, s.now) {
-        Inserted::Yes => RECORDED,
+        Inserted::Yes => 0,
         Inserted::Taken | Inserted::Full => {
             conntrack::undo(&s.twin);
-            FULL
+            Counter::DropConntrackFull as u32
         }
     }
 }

@@ -8,8 +8,8 @@ use weir_abi::{Addr, PortBe, Proto};
 
 /// A frame's bytes, wherever they are.
 pub trait Bytes {
-    /// Copies `N` bytes from `offset` on, or says no if the frame ends before.
-    fn read<const N: usize>(&self, offset: u32, out: &mut [u8; N]) -> bool;
+    /// `N` bytes from `offset` on, or nothing if the frame ends before.
+    fn read<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
     /// The frame's length.
     fn len(&self) -> u32;
     /// Whether there is not a single byte.
@@ -210,10 +210,9 @@ fn is_error(family: u8, kind: u8) -> bool {
 /// Parses an Ethernet frame. `packet` holds nothing of use unless the result is [`Frame::Ip`].
 #[inline(always)]
 pub fn parse<B: Bytes>(bytes: &B, packet: &mut Packet) -> Frame {
-    let mut ethertype = [0; 2];
-    if !bytes.read(12, &mut ethertype) {
+    let Some(ethertype) = bytes.read(12) else {
         return Frame::Malformed;
-    }
+    };
     let ok = match ethertype {
         ETHERTYPE_IPV4 => parse_v4(bytes, ETH_LEN, bytes.len(), false, packet),
         ETHERTYPE_IPV6 => parse_v6(bytes, ETH_LEN, bytes.len(), false, packet),
@@ -237,10 +236,12 @@ pub fn parse_quoted<B: Bytes>(bytes: &B, outer: &Packet, packet: &mut Packet) ->
 
 #[inline(always)]
 fn parse_v4<B: Bytes>(bytes: &B, at: u32, end: u32, quoted: bool, p: &mut Packet) -> bool {
-    let mut h = [0u8; 20];
-    if at + 20 > end || !bytes.read(at, &mut h) {
+    if at + 20 > end {
         return false;
     }
+    let Some(h) = bytes.read::<20>(at) else {
+        return false;
+    };
     let header_len = ((h[0] & 0x0f) as u32) << 2;
     let total = u16::from_be_bytes([h[2], h[3]]) as u32;
     if h[0] >> 4 != 4 || header_len < 20 || total < header_len || at + header_len > end {
@@ -273,8 +274,13 @@ const DESTINATION: u8 = 60;
 
 #[inline(always)]
 fn parse_v6<B: Bytes>(bytes: &B, at: u32, end: u32, quoted: bool, p: &mut Packet) -> bool {
-    let mut h = [0u8; 40];
-    if at + 40 > end || !bytes.read(at, &mut h) || h[0] >> 4 != 6 {
+    if at + 40 > end {
+        return false;
+    }
+    let Some(h) = bytes.read::<40>(at) else {
+        return false;
+    };
+    if h[0] >> 4 != 6 {
         return false;
     }
     let total = 40 + u16::from_be_bytes([h[4], h[5]]) as u32;
@@ -318,10 +324,12 @@ fn skip_extensions<B: Bytes>(bytes: &B, p: &mut Packet) -> Extensions {
         ) {
             return Extensions::Passed;
         }
-        let mut e = [0u8; 8];
-        if p.l4 + 8 > p.end || !bytes.read(p.l4, &mut e) {
+        if p.l4 + 8 > p.end {
             return Extensions::Malformed;
         }
+        let Some(e) = bytes.read::<8>(p.l4) else {
+            return Extensions::Malformed;
+        };
         p.proto = Proto(e[0]);
         let len = e[1] as u32;
         if this == FRAGMENT {
@@ -369,15 +377,17 @@ fn parse_transport<B: Bytes>(bytes: &B, later: bool, quoted: bool, p: &mut Packe
         p.kind = Kind::LaterFragment;
         return true;
     }
-    let mut h = [0u8; 8];
     let icmp = is_icmp(p.family, p.proto);
     if !icmp && !matches!(p.proto, Proto::TCP | Proto::UDP | Proto::SCTP) {
         // ICMP of the other family is no protocol of this one.
         return !matches!(p.proto, Proto::ICMP | Proto::ICMPV6);
     }
-    if p.l4 + 8 > p.end || !bytes.read(p.l4, &mut h) {
+    if p.l4 + 8 > p.end {
         return false;
     }
+    let Some(h) = bytes.read::<8>(p.l4) else {
+        return false;
+    };
     p.l4_len = 8;
     if icmp {
         parse_icmp(&h, p);
@@ -412,10 +422,12 @@ fn parse_icmp(h: &[u8; 8], p: &mut Packet) {
 
 #[inline(always)]
 fn parse_tcp<B: Bytes>(bytes: &B, p: &mut Packet) -> bool {
-    let mut h = [0u8; 8];
-    if p.l4 + 20 > p.end || !bytes.read(p.l4 + 8, &mut h) {
+    if p.l4 + 20 > p.end {
         return false;
     }
+    let Some(h) = bytes.read::<8>(p.l4 + 8) else {
+        return false;
+    };
     p.l4_len = ((h[4] >> 4) as u32) << 2;
     p.tcp_flags = h[5];
     p.l4_len >= 20 && (p.fragmented != 0 || p.l4 + p.l4_len <= p.end)
@@ -424,11 +436,16 @@ fn parse_tcp<B: Bytes>(bytes: &B, p: &mut Packet) -> bool {
 /// The common header and the first chunk's (RFC 9260 §3).
 #[inline(always)]
 fn parse_sctp<B: Bytes>(bytes: &B, p: &mut Packet) -> bool {
-    let mut h = [0u8; 4];
-    if p.l4 + 16 > p.end || !bytes.read(p.l4 + 12, &mut h) {
+    if p.l4 + 16 > p.end {
         return false;
     }
+    let Some(h) = bytes.read::<4>(p.l4 + 12) else {
+        return false;
+    };
     p.l4_len = 12;
     p.icmp_type = h[0];
     true
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,11 @@ use weir_abi::counter::Counter;
 
 use crate::outcome::Outcome;
 use crate::packet::{self, Frame, Kind};
-use crate::scratch::{Hook, Local, Scratch, scratch};
+use crate::scratch::{Hook, Local, Plan, Scratch, scratch};
 use crate::skb::{PACKET_HOST, Skb};
-use crate::{conntrack, flow, fragment, icmp_error, maps, neighbour, source};
+use crate::{
+    answer, conntrack, deliver, flow, fragment, icmp_error, maps, nat, neighbour, source,
+};
 
 /// Ingress of a pod's host interface.
 #[inline(always)]
@@ -41,7 +43,7 @@ pub fn from_pod(ctx: &TcContext) -> Outcome {
         return outcome;
     }
     s.from = Local::of(pod);
-    s.to = Local::NONE;
+    s.to.present = 0;
     transit(Hook::FROM_POD, skb, s)
 }
 
@@ -76,7 +78,7 @@ pub fn to_pod(ctx: &TcContext) -> Outcome {
         return Outcome::drop(Counter::DropNotForPod);
     }
     s.own_node = (own && maps::is_node_addr(&s.packet.tuple.src)) as u32;
-    s.from = Local::NONE;
+    s.from.present = 0;
     s.to = Local::of(pod);
     transit(Hook::TO_POD, skb, s)
 }
@@ -105,7 +107,7 @@ pub fn from_uplink(ctx: &TcContext) -> Outcome {
     let Some(pod) = maps::local_pod(&s.packet.tuple.dst) else {
         return Outcome::Stack;
     };
-    s.from = Local::NONE;
+    s.from.present = 0;
     s.to = Local::of(pod);
     transit(Hook::FROM_UPLINK, skb, s)
 }
@@ -139,9 +141,30 @@ fn transit(hook: Hook, skb: Skb, s: &mut Scratch) -> Outcome {
     s.now = conntrack::now();
     s.out = s.packet.tuple;
     s.translate = 0;
-    match s.packet.kind {
-        Kind::LaterFragment => fragment::later(skb, s),
-        Kind::IcmpError => icmp_error::transit(skb, s),
-        Kind::Flow => flow::transit(skb, s),
+    let plan = match s.packet.kind {
+        Kind::LaterFragment => fragment::plan(s),
+        Kind::IcmpError => icmp_error::plan(skb, s),
+        Kind::Flow => flow::plan(s),
+    };
+    match plan {
+        Plan::GO => {}
+        Plan::REFUSE => return answer::refuse(skb, s),
+        outcome => return Outcome::from_code(outcome),
     }
+    let denied = flow::judge(s);
+    if denied != 0 {
+        return Outcome::Drop(denied);
+    }
+    match deliver::route(skb, s) {
+        deliver::CLEAR => {}
+        obstacle => return deliver::blocked(skb, s, obstacle),
+    }
+    let failed = flow::remember(s);
+    if failed != 0 {
+        return Outcome::Drop(failed);
+    }
+    if s.translate != 0 && nat::translate(skb, s) == 0 {
+        return Outcome::drop(Counter::DropInternal);
+    }
+    deliver::send(skb, s)
 }

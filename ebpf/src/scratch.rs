@@ -27,6 +27,8 @@ pub struct Scratch {
     pub hook: Hook,
     /// The node itself sends the packet (1 or 0): exempt from policy.
     pub own_node: u32,
+    /// How the packet is judged and remembered.
+    pub mode: Mode,
     /// Now, in conntrack's ticks.
     pub now: u32,
     /// The pod that sends, where it is met at its own interface.
@@ -61,8 +63,21 @@ pub struct Scratch {
     pub answer: [u32; ANSWER_WORDS],
 }
 
+impl Scratch {
+    /// Empties `entry`, by words.
+    #[inline(always)]
+    pub fn clear_entry(&mut self) {
+        let words = (&raw mut self.entry).cast::<u64>();
+        for i in 0..size_of::<CtEntry>() / 8 {
+            // SAFETY: within the entry, which is aligned to 8 bytes. Volatile, or the loop would
+            // become a byte-wise one.
+            unsafe { words.add(i).write_volatile(0) };
+        }
+    }
+}
+
 /// Words of [`Scratch::answer`]: an ICMP error's header and its quote.
-pub const ANSWER_WORDS: usize = (8 + QUOTE) / 4;
+pub const ANSWER_WORDS: usize = (8 + QUOTE) / 4 + 1;
 
 /// Where a packet is met.
 #[repr(transparent)]
@@ -92,6 +107,32 @@ impl Target {
     pub const UPLINK: Self = Self(2);
 }
 
+/// How a packet is judged and remembered.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Mode(u32);
+
+impl Mode {
+    /// By its flow's entry.
+    pub const TRACKED: Self = Self(0);
+    /// It opens a flow.
+    pub const OPENS: Self = Self(1);
+    /// For itself.
+    pub const ALONE: Self = Self(2);
+    /// A fragment that may pass.
+    pub const FRAGMENT: Self = Self(3);
+}
+
+/// Answers of the functions that plan a packet's way, beside [`crate::outcome::Outcome::code`].
+pub struct Plan;
+
+impl Plan {
+    /// `mode`, `judged`, `out`, `translate` and `to` are filled in: go on.
+    pub const GO: u32 = 1 << 16;
+    /// Refuse it.
+    pub const REFUSE: u32 = 1 << 17;
+}
+
 /// What must be known of a pod of this node.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -111,16 +152,6 @@ pub struct Local {
 }
 
 impl Local {
-    /// No pod.
-    pub const NONE: Self = Self {
-        present: 0,
-        slot: 0,
-        incarnation: 0,
-        ifindex: 0,
-        mtu: 0,
-        macs: [0; 3],
-    };
-
     /// What must be known of an endpoint.
     #[inline(always)]
     pub fn of(e: &Endpoint) -> Self {

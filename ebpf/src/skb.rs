@@ -3,6 +3,8 @@
 //! All access is by copying helpers, which take any offset and check it themselves: no packet
 //! pointer has to survive a helper call, and a packet need not be linear.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::{
     __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
 };
@@ -206,13 +208,22 @@ fn mangled(zero_is_none: bool) -> u64 {
     }
 }
 
+#[repr(align(8))]
+struct Aligned<T>(T);
+
 impl Bytes for Skb {
     #[inline(always)]
-    fn read<const N: usize>(&self, offset: u32, out: &mut [u8; N]) -> bool {
-        // SAFETY: `out` is N writable bytes; the helper checks the offset.
-        unsafe {
-            bpf::bpf_skb_load_bytes(self.0.cast(), offset, out.as_mut_ptr().cast(), N as u32) == 0
+    fn read<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        // Not zeroed first: that would be a byte-wise loop. Aligned, so that it is copied by words.
+        let mut out = Aligned(MaybeUninit::<[u8; N]>::uninit());
+        let to = out.0.as_mut_ptr().cast();
+        // SAFETY: `to` is N writable bytes; the helper checks the offset.
+        let code = unsafe { bpf::bpf_skb_load_bytes(self.0.cast(), offset, to, N as u32) };
+        if code != 0 {
+            return None;
         }
+        // SAFETY: the helper has written all N bytes.
+        Some(unsafe { out.0.assume_init() })
     }
 
     #[inline(always)]

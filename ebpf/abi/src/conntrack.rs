@@ -55,10 +55,8 @@ pub struct CtKey {
     pub low_port: PortBe,
     /// The higher end's port.
     pub high_port: PortBe,
-    /// The protocol.
-    pub proto: Proto,
-    /// Always zero.
-    pub zero: [u8; 3],
+    /// The protocol's number; a whole word, for the back end clears bytes in a loop.
+    pub proto: u32,
 }
 
 impl CtKey {
@@ -75,8 +73,7 @@ impl CtKey {
                 high: t.src,
                 low_port: t.dport,
                 high_port: t.sport,
-                proto,
-                zero: [0; 3],
+                proto: proto.0 as u32,
             }
         } else {
             Self {
@@ -84,11 +81,16 @@ impl CtKey {
                 high: t.dst,
                 low_port: t.sport,
                 high_port: t.dport,
-                proto,
-                zero: [0; 3],
+                proto: proto.0 as u32,
             }
         };
         (key, swap)
+    }
+
+    /// The protocol.
+    #[inline(always)]
+    pub const fn proto(&self) -> Proto {
+        Proto(self.proto as u8)
     }
 }
 

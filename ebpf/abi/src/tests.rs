@@ -61,7 +61,7 @@ fn a_verdict_of_all_zero_bytes_denies() {
 fn conntrack_types_have_their_pinned_layout() {
     use crate::conntrack::*;
     assert_eq!(size_of::<Tuple>(), 16 + 16 + 2 + 2);
-    assert_eq!(size_of::<CtKey>(), 16 + 16 + 2 + 2 + 1 + 3);
+    assert_eq!(size_of::<CtKey>(), 16 + 16 + 2 + 2 + 4);
     assert_eq!(size_of::<CtEntry>(), 8 + 8 + 36 + 11 * 4 + 4 * 4);
     assert_eq!(align_of::<CtEntry>(), 8);
     assert_eq!(offset_of!(CtEntry, ingress), 8);
