@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, thread, time::Instant};
 
-use weir_abi::policy::{GroupId, PolicySlot};
+use weir_abi::policy::PolicySlot;
 use weir_api::endpoint::Direction;
 use weir_policy::{
     Desired, Event, GRACE, Index, LocalEndpoint, ObjectName, PHASE_GAP, PodRef, plan_within, sweep,
@@ -21,7 +21,6 @@ pub struct Policy {
     desired: Desired,
     /// When what was unlinked may be deleted, or used again.
     settle_at: Option<Instant>,
-    live: std::collections::BTreeSet<u32>,
 }
 
 impl Policy {
@@ -34,7 +33,6 @@ impl Policy {
             maps,
             desired: Desired::default(),
             settle_at,
-            live: Default::default(),
         }
     }
 
@@ -50,7 +48,6 @@ impl Policy {
 
     /// An endpoint is here.
     pub fn apply_endpoint(&mut self, record: &Record) {
-        self.live.insert(record.slot);
         let pod = record.attachment.pod.as_ref().map(|pod| PodRef {
             name: ObjectName::new(&pod.namespace, &pod.name),
             uid: pod.uid.clone(),
@@ -64,7 +61,6 @@ impl Policy {
 
     /// An endpoint is gone.
     pub fn remove_endpoint(&mut self, slot: u32) {
-        self.live.remove(&slot);
         let _ = self.index.apply(Event::DeleteEndpoint(slot));
     }
 
@@ -89,29 +85,12 @@ impl Policy {
             self.maps.perform(phase).map_err(|e| e.to_string())?;
             wrote = true;
         }
-        self.open_while_uncompiled()?;
         if wrote {
             self.settle_at = Some(Instant::now() + GRACE);
         } else if self.settle_at.is_some_and(|at| at <= now) {
             self.sweep()?;
         }
         Ok(())
-    }
-
-    /// Interim, until the compiler gives groups.
-    fn open_while_uncompiled(&mut self) -> Result<(), String> {
-        let open = PolicySlot::pack(GroupId::OPEN, GroupId::OPEN);
-        let closed: Vec<u32> = self
-            .live
-            .iter()
-            .copied()
-            .filter(|s| self.maps.actual().slot(*s).groups == 0)
-            .collect();
-        let writes: Vec<_> = closed
-            .into_iter()
-            .map(|slot| weir_policy::Write::SetGroups { slot, groups: open })
-            .collect();
-        self.maps.perform(&writes).map_err(|e| e.to_string())
     }
 
     fn sweep(&mut self) -> Result<(), String> {
@@ -132,9 +111,10 @@ impl Policy {
     /// Ingress and egress of a slot, as they are in the kernel.
     pub fn directions(&self, slot: u32) -> [Direction; 2] {
         let (ingress, egress) = PolicySlot::unpack(self.maps.actual().slot(slot).groups);
-        [ingress, egress].map(|group| Direction {
+        let [by_ingress, by_egress] = self.index.isolated_by(slot);
+        [(ingress, by_ingress), (egress, by_egress)].map(|(group, isolated_by)| Direction {
             group: group.0,
-            isolated_by: Vec::new(),
+            isolated_by: isolated_by.iter().map(ToString::to_string).collect(),
         })
     }
 

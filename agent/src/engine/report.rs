@@ -253,6 +253,10 @@ impl Engine {
             &[],
             self.kernel.loaded.replaced as f64,
         );
+        let help = "Entries of policy maps.";
+        for (map, entries) in self.policy.sizes() {
+            text.gauge("weir_map_entries", help, &[("map", map)], entries as f64);
+        }
         metrics::packets(&mut text, &self.counters);
         text.finish()
     }

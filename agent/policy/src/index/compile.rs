@@ -9,6 +9,7 @@ use super::{Endpoint, Index, Judged};
 use crate::actual::Direction;
 use crate::class::{Classes, Signature, prefixes};
 use crate::desired::{Desired, Subject};
+use crate::event::ObjectName;
 use crate::group::Group;
 use crate::hash::Key;
 use crate::lpm::Lpm;
@@ -40,6 +41,21 @@ impl Index {
         desired.rows = rows(&groups, &scope, &classes);
         desired.classes = classes.keys;
         desired
+    }
+
+    /// The policies that isolate a local endpoint, for (ingress, egress), in the order of their
+    /// names; empty where none does, and for a slot that is not in use.
+    pub fn isolated_by(&self, slot: u32) -> [Vec<ObjectName>; 2] {
+        let pod = self.endpoints.get(&slot).and_then(|e| e.pod.as_ref());
+        let selecting = pod
+            .map(|pod| selecting(pod, &self.policies))
+            .unwrap_or_default();
+        Direction::ALL.map(|direction| {
+            let isolating = selecting
+                .iter()
+                .filter(|p| p.rules[direction.index()].is_some());
+            isolating.map(|policy| policy.name.clone()).collect()
+        })
     }
 
     fn make_groups(&mut self) {
