@@ -18,7 +18,7 @@ fn judged(spec: Value) -> (String, Vec<String>) {
 }
 
 #[test]
-fn a_rule_with_a_refused_part_allows_nothing_and_the_others_still_count() {
+fn a_rule_with_a_refused_peer_allows_nothing_and_the_others_still_count() {
     let selector = |operator: &str, values: Value| json!({"podSelector": {"matchExpressions": [{"key": "k", "operator": operator, "values": values}]}});
     let block = |cidr: &str, except: Value| json!({"ipBlock": {"cidr": cidr, "except": except}});
     let everyone = json!({"namespaceSelector": {}});
@@ -65,6 +65,24 @@ fn a_rule_with_a_refused_part_allows_nothing_and_the_others_still_count() {
             json!({"from": [everyone, block("10.0.0.0/8", json!(["10.1.0.0/16", "fd00::/16"]))]}),
             "from[1].ipBlock.except[1]",
         ),
+    ] {
+        check_refused(&rule, path);
+    }
+}
+
+/// Such a rule allows nothing, is named by that path, and does not spoil the next.
+#[track_caller]
+fn check_refused(rule: &Value, path: &str) {
+    let (alone, paths) = judged(json!({"ingress": [rule]}));
+    assert_eq!(alone, "deny isolated p", "{rule}");
+    assert_eq!(paths, [format!("spec.ingress[0].{path}")], "{rule}");
+    let (with_another, _) = judged(json!({"ingress": [rule, {}]}));
+    assert_eq!(with_another, "allow rule p:spec.ingress[1]");
+}
+
+#[test]
+fn a_rule_with_a_refused_port_allows_nothing_and_the_others_still_count() {
+    for (rule, path) in [
         (json!({"ports": [{"protocol": "tcp"}]}), "ports[0].protocol"),
         (
             json!({"ports": [{"protocol": "ICMP"}]}),
@@ -97,11 +115,7 @@ fn a_rule_with_a_refused_part_allows_nothing_and_the_others_still_count() {
         ),
         (json!({"ports": [{"endPort": 90}]}), "ports[0].endPort"),
     ] {
-        let (alone, paths) = judged(json!({"ingress": [rule.clone()]}));
-        assert_eq!(alone, "deny isolated p", "{rule}");
-        assert_eq!(paths, [format!("spec.ingress[0].{path}")], "{rule}");
-        let (with_another, _) = judged(json!({"ingress": [rule, {}]}));
-        assert_eq!(with_another, "allow rule p:spec.ingress[1]");
+        check_refused(&rule, path);
     }
 }
 
