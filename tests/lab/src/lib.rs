@@ -22,6 +22,7 @@ pub mod cluster;
 pub mod control;
 pub mod demo;
 pub mod hold;
+pub mod keep;
 pub mod lab;
 pub mod leftovers;
 pub mod netlink;

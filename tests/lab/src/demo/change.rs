@@ -22,8 +22,8 @@ pub struct Change {
     pub changes: Vec<usize>,
 }
 
-/// Chooses the policy whose deletion changes most cells, but not more than a quarter of them; if
-/// none changes any, a new policy that lets nothing into the namespace that answers most.
+/// Chooses the policy whose deletion changes most cells, but not more than can be read; if none
+/// changes any, a new policy that lets nothing into the namespace that answers most.
 ///
 /// # Errors
 /// When the oracle has no answer to a question.
@@ -50,7 +50,7 @@ pub fn choose(
             create: None,
             ..evaluate(plan, addresses, &without, cells)?
         };
-        if rank(&change, cells.len()) > best.as_ref().map_or(0, |best| rank(best, cells.len())) {
+        if rank(&change) > best.as_ref().map_or(0, rank) {
             best = Some(change);
         }
     }
@@ -78,13 +78,17 @@ pub fn choose(
     Ok((!change.changes.is_empty()).then_some(change))
 }
 
-/// More is better up to a quarter of all cells; beyond, any change is better than none.
-fn rank(change: &Change, all: usize) -> usize {
+/// Most cells that a change should change, so that a reader can follow it.
+const READABLE: usize = 48;
+
+/// More is better up to [`READABLE`]; beyond, the smaller change is better, and any is better than
+/// none.
+fn rank(change: &Change) -> usize {
     let count = change.changes.len();
-    if count * 4 <= all {
-        count
-    } else {
-        usize::from(count > 0)
+    match count {
+        0 => 0,
+        1..=READABLE => usize::MAX / 2 + count,
+        _ => usize::MAX / 2 - count,
     }
 }
 

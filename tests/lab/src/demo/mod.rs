@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use cells::Cell;
 use change::Change;
@@ -25,6 +25,7 @@ use probing::{Fleet, Probed};
 use progress::Progress;
 use report::Report;
 
+use crate::keep::{self, Detached};
 use crate::lab::Lab;
 use crate::leftovers::{Census, Snapshot};
 
@@ -137,11 +138,8 @@ fn live_change(
     let patience = Duration::from_millis(150);
     while !probing::probe_one(plan, fleet, &cells[sample], patience)?.agrees(&cells[sample]) {
         if start.elapsed() > Duration::from_secs(10) {
-            bail!(
-                "{}: not in force after 10 s; the agent of n1 says:\n{}",
-                change.text,
-                lab.nodes[0].log_tail(10)
-            );
+            report.failure(&format!("{}: not in force after 10 s", change.text));
+            return Ok(());
         }
     }
     let in_force = start.elapsed();
@@ -179,4 +177,46 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         );
     }
     Ok(ExitCode::from(shown.code))
+}
+
+/// Runs the demo, then leaves the lab up in the background.
+///
+/// # Errors
+/// As [`show`].
+pub fn run_and_stay(options: &Options, detached: Detached) -> Result<ExitCode> {
+    let shown = match show(options)? {
+        Ok(shown) => shown,
+        Err(code) => return Ok(code),
+    };
+    keep::describe(&shown.lab)?;
+    if !options.json {
+        let program = std::env::current_exe()?;
+        let program = program.display();
+        let pod = shown
+            .lab
+            .pods()
+            .first()
+            .map_or("n1".to_owned(), |pod| pod.key());
+        println!(
+            "\nthe lab stays up (as root):\n  {program} enter {pod}              a shell in a pod\n  \
+             {program} enter n1 weir status     the CLI on a node\n  \
+             {program} down                     takes it down"
+        );
+    }
+    detached.stay(shown.code)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The shop that comes with Weir: in the working directory, or in the source tree that this
+/// program was built in.
+///
+/// # Errors
+/// When it is in neither.
+pub fn shop() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    std::iter::once(PathBuf::new())
+        .chain(program.ancestors().map(PathBuf::from))
+        .map(|folder| folder.join("manifests/shop"))
+        .find(|path| path.is_dir())
+        .context("no manifests/shop here: say --manifests DIR")
 }

@@ -45,6 +45,13 @@ impl Report {
         }
     }
 
+    /// Counts and prints a failure.
+    pub fn failure(&mut self, text: &str) {
+        self.failures += 1;
+        self.line(&format!("  ! {text}"));
+        self.document["failed"] = json!(text);
+    }
+
     fn heading(&self, text: &str) {
         if self.colour {
             self.line(&format!("\n\x1b[1m{text}\x1b[0m"));
