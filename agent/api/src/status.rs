@@ -23,6 +23,23 @@ pub struct Status {
     pub pod_cidrs: Vec<String>,
     /// Endpoints, services, policies, peers that the agent knows of.
     pub counts: Counts,
+    /// What the agent has done since it started.
+    pub activity: Activity,
+}
+
+/// What the agent has done to the kernel since it started. All zero after a restart that found
+/// everything right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Activity {
+    /// Writes to pinned maps.
+    pub map_writes: u64,
+    /// Programs loaded and pinned.
+    pub programs_replaced: usize,
+    /// Links attached, or given another program.
+    pub links_changed: u64,
+    /// Routes written or removed.
+    pub routes_changed: u64,
 }
 
 /// A kernel feature and what Weir makes of it.

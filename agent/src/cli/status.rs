@@ -37,11 +37,13 @@ fn text(status: &Status, colors: Colors) -> String {
         features,
         pod_cidrs,
         counts,
+        activity,
     } = status;
     let yes = |b: bool| colors.by(b, if b { "yes" } else { "no" });
     let mut text = format!(
         "node      {node}\nversion   {version}\nready     {}\nsynced    {}\npod CIDRs {}\n\
-         objects   {} endpoints here, {} pods, {} services, {} policies\n",
+         objects   {} endpoints here, {} pods, {} services, {} policies\n\
+         changed   {} map entries, {} programs, {} links, {} routes since the agent started\n",
         yes(*ready),
         yes(*synced),
         if pod_cidrs.is_empty() {
@@ -53,6 +55,10 @@ fn text(status: &Status, colors: Colors) -> String {
         counts.pods,
         counts.services,
         counts.policies,
+        activity.map_writes,
+        activity.programs_replaced,
+        activity.links_changed,
+        activity.routes_changed,
     );
     for problem in degraded {
         text.push_str(&colors.bad(&format!("degraded  {problem}")));

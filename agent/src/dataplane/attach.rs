@@ -1,7 +1,11 @@
 //! Puts the tc programs on devices: by pinned tcx links where the kernel has them, else by clsact
 //! filters at a fixed place. Ours stands first, so that no other program decides before policy.
 
-use std::{mem, path::Path};
+use std::{
+    mem,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use aya::programs::{
     LinkOrder, ProgramInfo, SchedClassifier, TcAttachType,
@@ -102,6 +106,8 @@ pub enum Attached {
 
 /// Attaches programs to devices.
 pub struct Attacher {
+    /// How many links [`Attacher::ensure`] has changed.
+    changed: AtomicU64,
     pins: Pins,
     /// Whether the kernel has tcx.
     tcx: bool,
@@ -111,6 +117,7 @@ impl Attacher {
     /// `tcx`: see [`super::Features::tcx`].
     pub fn new(pins: &Pins, tcx: bool) -> Self {
         Self {
+            changed: AtomicU64::new(0),
             pins: pins.clone(),
             tcx,
         }
@@ -129,11 +136,20 @@ impl Attacher {
         let path = self.pins.prog(hook.program());
         let mut program =
             SchedClassifier::from_pin(&path).map_err(|e| Error::pin(&path, chain(&e)))?;
-        if self.tcx {
+        let attached = if self.tcx {
             self.ensure_tcx(hook, &mut program)
         } else {
             ensure_clsact(hook, &mut program)
+        }?;
+        if attached == Attached::Changed {
+            self.changed.fetch_add(1, Ordering::Relaxed);
         }
+        Ok(attached)
+    }
+
+    /// How many links were attached, or given another program, so far.
+    pub fn changed(&self) -> u64 {
+        self.changed.load(Ordering::Relaxed)
     }
 
     fn ensure_tcx(&self, hook: &Hook, program: &mut SchedClassifier) -> Result<Attached, Error> {

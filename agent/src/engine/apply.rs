@@ -29,8 +29,9 @@ impl Engine {
         let mut failed = false;
         failed |= !self.apply_network();
         self.promote();
-        failed |= !self.apply_policy(started);
-        failed |= !self.apply_services(started);
+        let in_force = self.apply_policy(started) & self.apply_services(started);
+        self.in_force |= in_force && self.synced;
+        failed |= !in_force;
         failed |= !self.apply_endpoints();
         self.answer();
         self.stats.applies += 1;
@@ -65,7 +66,12 @@ impl Engine {
             }
         }
         for (index, request) in promoted {
-            match self.local.records.adopt(request) {
+            let pod = request
+                .pod
+                .as_ref()
+                .and_then(|p| self.store.pod(&p.namespace, &p.name));
+            let uid = pod.and_then(|pod| pod.metadata.uid.clone());
+            match self.local.records.adopt(request, uid) {
                 Ok(record) => {
                     self.policy.apply_endpoint(&record);
                     self.dirty.policy = true;
@@ -92,26 +98,32 @@ impl Engine {
     }
 
     fn apply_network(&mut self) -> bool {
-        let mut problems = Vec::new();
         if std::mem::take(&mut self.dirty.network) {
-            match self.node.read() {
-                Ok(()) => {
-                    self.dirty.node = true;
-                    let network = &self.node.network;
-                    self.local.drop_without_device(|index, name| {
-                        network.link(index).is_some_and(|link| link.name == name)
-                    });
-                    self.dirty.endpoints = true;
-                }
-                Err(e) => problems.push(e.to_string()),
+            if let Err(e) = self.node.read() {
+                self.set_problems("node", vec![e.to_string()]);
+                return false;
             }
+            self.dirty.node = true;
+            self.dirty.endpoints = true;
+            let node = &self.node;
+            self.local
+                .drop_without_device(|index, name| node.has_device(index, name));
         }
-        if std::mem::take(&mut self.dirty.node) {
-            problems.extend(self.node.sync(&self.store, self.synced, &self.attacher));
-            self.set_problems("node", problems);
-            return self.problems.get("node").is_none_or(Vec::is_empty);
+        if !std::mem::take(&mut self.dirty.node) {
+            return true;
         }
-        problems.is_empty()
+        let (mut problems, failures) = self.node.sync(&self.store, self.synced, &self.attacher);
+        let ok = failures.is_empty();
+        problems.extend(failures);
+        self.set_problems("node", problems);
+        ok
+    }
+
+    /// Lets the endpoints go whose device is not in the last reading of the network.
+    pub(super) fn drop_without_device(&mut self) {
+        let node = &self.node;
+        self.local
+            .drop_without_device(|index, name| node.has_device(index, name));
     }
 
     fn apply_policy(&mut self, now: Instant) -> bool {
@@ -184,10 +196,11 @@ impl Engine {
                 problems.push(format!("endpoint {}/{}: {e}", key.0, key.1));
             }
         }
+        // Leftovers are reported; there is nothing to try again.
+        let ok = problems.is_empty();
         let network = &self.node.network;
         let has_index = |index| network.link(index).is_some();
         self.local.sweep(&self.attacher, has_index, &mut problems);
-        let ok = problems.is_empty();
         self.set_problems("endpoints", problems);
         ok
     }

@@ -24,6 +24,9 @@ pub struct Record {
     pub slot: u32,
     /// Tells it from every other endpoint since the last boot.
     pub incarnation: u32,
+    /// The UID of its Pod object when it was adopted (a static pod's CNI arguments have another).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
 }
 
 /// `endpoints.json`.
@@ -110,7 +113,11 @@ impl Endpoints {
     ///
     /// # Errors
     /// Every slot is in use, or the file cannot be written; nothing is adopted then.
-    pub fn adopt(&mut self, attachment: AdoptRequest) -> io::Result<Record> {
+    pub fn adopt(
+        &mut self,
+        attachment: AdoptRequest,
+        pod_uid: Option<String>,
+    ) -> io::Result<Record> {
         let slot = self.free.pop_front().ok_or_else(|| {
             io::Error::other(
                 "every policy slot is in use: this node has as many pods as Weir can serve",
@@ -120,6 +127,7 @@ impl Endpoints {
             slot,
             incarnation: self.next_incarnation,
             attachment,
+            pod_uid,
         };
         let key = key(&record.attachment);
         self.next_incarnation += 1;
@@ -200,13 +208,17 @@ mod tests {
     fn a_restart_knows_the_same_slots_and_incarnations() {
         let dir = TempDir::new().unwrap();
         let mut endpoints = load(&dir, "boot");
-        let a = endpoints.adopt(request("a", 1, &["10.0.0.1"])).unwrap();
-        let b = endpoints.adopt(request("b", 2, &["10.0.0.2"])).unwrap();
+        let a = endpoints
+            .adopt(request("a", 1, &["10.0.0.1"]), None)
+            .unwrap();
+        let b = endpoints
+            .adopt(request("b", 2, &["10.0.0.2"]), None)
+            .unwrap();
         assert_ne!((a.slot, a.incarnation), (b.slot, b.incarnation));
         endpoints.forget(&key(&a.attachment)).unwrap();
         let mut again = load(&dir, "boot");
         assert_eq!(again.iter().map(|(_, r)| r).collect::<Vec<_>>(), [&b]);
-        let c = again.adopt(request("c", 3, &["10.0.0.1"])).unwrap();
+        let c = again.adopt(request("c", 3, &["10.0.0.1"]), None).unwrap();
         assert!(c.incarnation > b.incarnation && c.slot != b.slot);
     }
 
@@ -214,7 +226,7 @@ mod tests {
     fn records_of_a_previous_boot_are_dropped() {
         let dir = TempDir::new().unwrap();
         load(&dir, "boot")
-            .adopt(request("a", 1, &["10.0.0.1"]))
+            .adopt(request("a", 1, &["10.0.0.1"]), None)
             .unwrap();
         assert_eq!(load(&dir, "next").iter().count(), 0);
     }
@@ -225,7 +237,7 @@ mod tests {
         let mut endpoints = Endpoints::load(dir.path(), "boot", 41, 8, &BTreeSet::new()).unwrap();
         assert_eq!(
             endpoints
-                .adopt(request("a", 1, &["10.0.0.1"]))
+                .adopt(request("a", 1, &["10.0.0.1"]), None)
                 .unwrap()
                 .incarnation,
             42
@@ -238,12 +250,14 @@ mod tests {
         let mut endpoints = Endpoints::load(dir.path(), "b", 0, 2, &BTreeSet::from([0])).unwrap();
         assert_eq!(
             endpoints
-                .adopt(request("a", 1, &["10.0.0.1"]))
+                .adopt(request("a", 1, &["10.0.0.1"]), None)
                 .unwrap()
                 .slot,
             1
         );
-        let error = endpoints.adopt(request("b", 2, &["10.0.0.2"])).unwrap_err();
+        let error = endpoints
+            .adopt(request("b", 2, &["10.0.0.2"]), None)
+            .unwrap_err();
         assert!(error.to_string().contains("slot"), "{error}");
     }
 
@@ -251,12 +265,14 @@ mod tests {
     fn the_slot_that_is_free_for_longest_is_given_first() {
         let dir = TempDir::new().unwrap();
         let mut endpoints = load(&dir, "boot");
-        let a = endpoints.adopt(request("a", 1, &["10.0.0.1"])).unwrap();
+        let a = endpoints
+            .adopt(request("a", 1, &["10.0.0.1"]), None)
+            .unwrap();
         endpoints.forget(&key(&a.attachment)).unwrap();
         let slots: Vec<u32> = (0..8)
             .map(|i| {
                 endpoints
-                    .adopt(request(&format!("x{i}"), 9 + i, &["10.0.0.9"]))
+                    .adopt(request(&format!("x{i}"), 9 + i, &["10.0.0.9"]), None)
                     .unwrap()
                     .slot
             })
@@ -280,7 +296,11 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let mut endpoints = load(&dir, "boot");
         drop(dir);
-        assert!(endpoints.adopt(request("a", 1, &["10.0.0.1"])).is_err());
+        assert!(
+            endpoints
+                .adopt(request("a", 1, &["10.0.0.1"]), None)
+                .is_err()
+        );
         assert_eq!(endpoints.iter().count(), 0);
     }
 }

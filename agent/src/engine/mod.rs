@@ -68,6 +68,8 @@ pub struct Engine {
     counters: Counters,
     store: Store,
     synced: bool,
+    /// Whether a whole round has been applied since the source synced.
+    in_force: bool,
     policy: Policy,
     services: Services,
     local: Local,
@@ -156,6 +158,7 @@ impl Engine {
             attacher,
             store: Store::default(),
             synced: false,
+            in_force: false,
             policy,
             services,
             local,

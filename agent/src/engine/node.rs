@@ -32,6 +32,8 @@ pub struct NodePart {
     pub uplinks: Vec<Uplink>,
     /// As last computed.
     pub desired: Desired,
+    /// Routes written or removed so far.
+    pub routes_changed: u64,
 }
 
 impl NodePart {
@@ -52,6 +54,7 @@ impl NodePart {
             network,
             uplinks: Vec::new(),
             desired: Desired::default(),
+            routes_changed: 0,
         })
     }
 
@@ -71,9 +74,15 @@ impl NodePart {
             .is_some_and(|link| link.name == name)
     }
 
-    /// Brings everything up to date, each part as far as it goes. Returns what is wrong.
-    pub fn sync(&mut self, store: &Store, synced: bool, attacher: &Attacher) -> Vec<String> {
-        let mut problems = Vec::new();
+    /// Brings everything up to date, each part as far as it goes. Returns what is wrong with the
+    /// objects and the configuration, and what the kernel refused: only that is worth a retry.
+    pub fn sync(
+        &mut self,
+        store: &Store,
+        synced: bool,
+        attacher: &Attacher,
+    ) -> (Vec<String>, Vec<String>) {
+        let (mut problems, mut failures) = (Vec::new(), Vec::new());
         let nodes: Vec<NodeView> = store
             .nodes()
             .map(|node| NodeView::of(node, &mut problems))
@@ -100,15 +109,15 @@ impl NodePart {
             ..
         } = &self.desired;
         if let Err(e) = self.maps.sync(node_addrs, node_cidrs, synced) {
-            problems.push(e.to_string());
+            failures.push(e.to_string());
         }
         if let Err(e) = sysctl::forward_node(&mut sysctl::Kernel) {
-            problems.push(e.to_string());
+            failures.push(e.to_string());
         }
-        self.sync_uplinks(attacher, synced, &mut problems);
-        self.sync_routes(synced, &mut problems);
-        self.sync_file(&mut problems);
-        problems
+        self.sync_uplinks(attacher, synced, &mut failures);
+        self.sync_routes(synced, &mut failures);
+        self.sync_file(&mut failures);
+        (problems, failures)
     }
 
     /// The hooks of uplinks that the object has programs for.
@@ -145,12 +154,14 @@ impl NodePart {
     fn sync_routes(&mut self, synced: bool, problems: &mut Vec<String>) {
         let change = route::diff_routes(&self.network.routes, &self.desired.routes);
         for route in &change.replace {
+            self.routes_changed += 1;
             if let Err(e) = self.netlink.replace_route(route) {
                 problems.push(e.to_string());
             }
         }
         if synced {
             for route in &change.remove {
+                self.routes_changed += 1;
                 problems.extend(
                     self.netlink
                         .delete_route(route)

@@ -50,7 +50,7 @@ impl Policy {
     pub fn apply_endpoint(&mut self, record: &Record) {
         let pod = record.attachment.pod.as_ref().map(|pod| PodRef {
             name: ObjectName::new(&pod.namespace, &pod.name),
-            uid: pod.uid.clone(),
+            uid: record.pod_uid.clone(),
         });
         let _ = self.index.apply(Event::ApplyEndpoint(LocalEndpoint {
             slot: record.slot,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use weir_api::{
     endpoint::{AdoptRequest, Endpoint},
     error::{ApiError, Reason},
-    status::{Counts, Status},
+    status::{Activity, Counts, Status},
 };
 
 use super::{
@@ -57,6 +57,10 @@ impl Engine {
     }
 
     fn adopt(&mut self, request: AdoptRequest, reply: Reply<Result<Endpoint, ApiError>>) {
+        if self.check_request(&request).is_err() && self.node.read().is_ok() {
+            // Whoever has its address may be gone, and the message still on its way.
+            self.drop_without_device();
+        }
         if let Err(error) = self.check_request(&request) {
             let _ = reply.send(Err(error));
             return;
@@ -150,7 +154,7 @@ impl Engine {
             version: env!("CARGO_PKG_VERSION").into(),
             node: self.config.node_name.clone(),
             synced: self.synced,
-            ready: self.synced && uplinks_attached && self.node.desired.file.is_some(),
+            ready: self.in_force && uplinks_attached && self.node.desired.file.is_some(),
             degraded: self.problems.values().flatten().cloned().collect(),
             features: self.kernel.features.list().to_vec(),
             pod_cidrs: self
@@ -165,6 +169,12 @@ impl Engine {
                 services: self.store.count(Kind::Service),
                 policies: self.store.count(Kind::NetworkPolicy),
                 pods: self.store.count(Kind::Pod),
+            },
+            activity: Activity {
+                map_writes: self.writes.get(),
+                programs_replaced: self.kernel.loaded.replaced,
+                links_changed: self.attacher.changed() + self.services.links_changed(),
+                routes_changed: self.node.routes_changed,
             },
         }
     }
@@ -244,15 +254,26 @@ impl Engine {
                 n as f64,
             );
         }
-        let help = "Writes to pinned maps since the agent started.";
-        text.counter("weir_map_writes_total", help, &[], self.writes.get() as f64);
-        let help = "Programs that this start pinned because they were new or differed.";
-        text.gauge(
-            "weir_programs_replaced",
-            help,
-            &[],
-            self.kernel.loaded.replaced as f64,
-        );
+        let Activity {
+            map_writes,
+            programs_replaced,
+            links_changed,
+            routes_changed,
+        } = status.activity;
+        let help = "Changes of the kernel's state since the agent started.";
+        for (kind, n) in [
+            ("map", map_writes),
+            ("program", programs_replaced as u64),
+            ("link", links_changed),
+            ("route", routes_changed),
+        ] {
+            text.counter(
+                "weir_kernel_changes_total",
+                help,
+                &[("kind", kind)],
+                n as f64,
+            );
+        }
         let help = "Entries of policy maps.";
         for (map, entries) in self.policy.sizes() {
             text.gauge("weir_map_entries", help, &[("map", map)], entries as f64);

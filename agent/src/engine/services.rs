@@ -21,6 +21,7 @@ pub struct Services {
     epoch: Instant,
     due: Option<Instant>,
     cgroup: PathBuf,
+    links_changed: u64,
 }
 
 impl Services {
@@ -32,6 +33,7 @@ impl Services {
             epoch: Instant::now(),
             due: None,
             cgroup,
+            links_changed: 0,
         }
     }
 
@@ -55,8 +57,14 @@ impl Services {
     ///
     /// # Errors
     /// The cgroup is not there, or the kernel refuses.
-    pub fn attach(&self, pins: &Pins) -> Result<usize, Error> {
-        cgroup::ensure(pins, &self.cgroup)
+    pub fn attach(&mut self, pins: &Pins) -> Result<(), Error> {
+        self.links_changed += cgroup::ensure(pins, &self.cgroup)? as u64;
+        Ok(())
+    }
+
+    /// How many links were attached, or given another program, so far.
+    pub fn links_changed(&self) -> u64 {
+        self.links_changed
     }
 
     /// When `sync` wants to be called again.
