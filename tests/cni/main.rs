@@ -1,1 +1,17 @@
-//! cni tests.
+//! The CNI plugin as a runtime drives it: the real binary in network namespaces of the test's own,
+//! with a stub of the agent. Names begin with the id of the line of `docs/cni.md`'s table that they
+//! test. Also here, as it needs root: what `weir-net` does to the kernel.
+
+mod support;
+
+mod add;
+mod check;
+mod cnitool;
+mod del;
+mod faults;
+mod gc;
+mod kill;
+mod net;
+mod parallel;
+mod protocol;
+mod status;

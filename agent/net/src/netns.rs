@@ -96,6 +96,18 @@ impl NetNs {
         Self::open(format!("/proc/{pid}/ns/net"))
     }
 
+    /// Makes a namespace that lives as long as the handle. Its [`NetNs::path`] is good for other
+    /// processes too, as long as this one lives. The loopback is down in it.
+    pub fn create() -> Result<Self> {
+        let mut made = on_thread(|| {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNET)
+                .map_err(|e| Error::call("unshare(CLONE_NEWNET)", "a new network namespace", e))?;
+            Self::current()
+        })??;
+        made.path = format!("/proc/{}/fd/{}", std::process::id(), made.file.as_raw_fd());
+        Ok(made)
+    }
+
     /// Makes a namespace and binds it to a path, as `ip netns add` does; the path must not exist.
     /// The loopback is down in it.
     pub fn create_at(path: impl AsRef<Path>) -> Result<Self> {

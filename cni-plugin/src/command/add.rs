@@ -207,7 +207,7 @@ struct Undo<'a> {
 }
 
 impl Undo<'_> {
-    /// Undoes in reverse order. The record stays if the link does, for DEL and GC to find it by.
+    /// Undoes in DEL's order, see [`super::del::detach`]. The record stays if the link does, for DEL and GC to find it by.
     fn run(self, log: &mut Log, mut error: CniError) -> CniError {
         log.warn(format_args!("undoing: {error}"));
         let mut failed = Vec::new();
@@ -216,17 +216,17 @@ impl Undo<'_> {
             ifname,
             ..
         } = &self.record.key;
+        if self.link {
+            let deleted =
+                Netlink::open().and_then(|host| host.delete_link(&self.record.host_ifname));
+            failed.extend(deleted.err().map(|error| error.to_string()));
+        }
         if self.agent {
             let client = Client::new(&self.config.socket).timeout(RELEASE);
             // It will see for itself that the link is gone.
             if let Err(error) = client.release(container_id, ifname) {
                 log.warn(format_args!("the agent was not told: {error}"));
             }
-        }
-        if self.link {
-            let deleted =
-                Netlink::open().and_then(|host| host.delete_link(&self.record.host_ifname));
-            failed.extend(deleted.err().map(|error| error.to_string()));
         }
         if failed.is_empty() {
             failed.extend(

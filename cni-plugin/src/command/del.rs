@@ -29,27 +29,32 @@ pub fn del(call: &Call, config: &Config, log: &mut Log) -> Result<()> {
         ifname: call.ifname.clone(),
     };
     let client = Client::new(&config.socket).timeout(RELEASE);
-    tell_agent(&client, &key, log);
-    detach(&key, &Store::new(&config.state_dir), log)
+    let mut agent = Some(&client);
+    detach(&key, &Store::new(&config.state_dir), &mut agent, log)
 }
 
-/// Tells the agent that an attachment goes; false if there is no agent to tell.
-pub fn tell_agent(client: &Client, key: &Key, log: &mut Log) -> bool {
+/// Tells the agent that an attachment goes. An agent that does not answer is not asked again.
+fn tell_agent(agent: &mut Option<&Client>, key: &Key, log: &mut Log) {
+    let Some(client) = agent else { return };
     match client.release(&key.container_id, &key.ifname) {
-        Ok(()) => true,
-        Err(ClientError::Api(error)) if error.reason == Reason::NotFound => true,
+        Ok(()) => {}
+        Err(ClientError::Api(error)) if error.reason == Reason::NotFound => {}
         Err(error) => {
             log.warn(format_args!(
                 "the agent was not told of DEL, it will see for itself: {error}"
             ));
-            !error.is_unavailable()
+            if error.is_unavailable() {
+                *agent = None;
+            }
         }
     }
 }
 
-/// Removes the pair, then the record: a process that is killed between the two leaves what names
-/// the rest.
-pub fn detach(key: &Key, store: &Store, log: &mut Log) -> Result<()> {
+/// Removes the pair, tells the agent, then drops the record. In this order, as a process that is
+/// killed in between must leave what names the rest, and as the agent may still be busy with an ADD
+/// that was killed: without a link it adopts nothing any more, so that what it is told is the last
+/// word.
+pub fn detach(key: &Key, store: &Store, agent: &mut Option<&Client>, log: &mut Log) -> Result<()> {
     let record = store.read().map(|state| state.find(key).cloned());
     let mut names = vec![wire::host_ifname(&key.container_id, &key.ifname)];
     if let Ok(Some(record)) = &record
@@ -69,6 +74,7 @@ pub fn detach(key: &Key, store: &Store, log: &mut Log) -> Result<()> {
             }
         }
     }
+    tell_agent(agent, key, log);
     match record {
         // The record is what GC finds a link by: it stays as long as the link does.
         Ok(Some(record)) if result.is_ok() => {

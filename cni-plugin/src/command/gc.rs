@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use weir_api::client::Client;
 
 use crate::{
-    command::del::{detach, tell_agent},
+    command::del::detach,
     config::Config,
     error::{CniError, Code, Result},
     ipam::{Key, Store},
@@ -31,7 +31,7 @@ pub fn gc(config: &Config, log: &mut Log) -> Result<()> {
         Err(error) => failures.push(error),
     }
     let endpoints = client.endpoints();
-    let mut agent = endpoints.is_ok();
+    let mut agent = endpoints.is_ok().then_some(&client);
     for endpoint in endpoints.unwrap_or_default() {
         let attachment = endpoint.attachment;
         stale.insert(Key {
@@ -45,13 +45,11 @@ pub fn gc(config: &Config, log: &mut Log) -> Result<()> {
         key.network == config.name && !valid.contains(&attachment)
     });
     for key in &stale {
-        // A stuck agent is waited for once, not once for each attachment.
-        agent = agent && tell_agent(&client, key, log);
         log.info(format_args!(
             "collecting {}/{}",
             key.container_id, key.ifname
         ));
-        failures.extend(detach(key, &store, log).err());
+        failures.extend(detach(key, &store, &mut agent, log).err());
     }
     match failures.split_first() {
         None => Ok(()),

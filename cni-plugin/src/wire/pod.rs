@@ -8,6 +8,9 @@ use crate::{
     result::default_route,
 };
 
+/// Metric of the routes of a pod's second and later interfaces, to which the interface's index is added.
+const LATER_METRIC: u32 = 2000;
+
 /// Configures the pod's side, and the loopback. `pod` is a connection to the pod's namespace.
 pub fn configure_pod(pod: &Netlink, netns: &NetNs, plan: &Plan<'_>) -> Result<()> {
     let loopback = pod.link("lo")?;
@@ -23,23 +26,25 @@ pub fn configure_pod(pod: &Netlink, netns: &NetNs, plan: &Plan<'_>) -> Result<()
         if address.is_ipv4() {
             // The gateway is in no subnet of the pod's: it must be said to be on the link. (For
             // IPv6 a link-local gateway always is.)
-            pod.add_route(&Route::to(IpNetwork::from(gateway(*address))).on_link(link.index))?;
+            let to_gateway = Route::to(IpNetwork::from(gateway(*address))).on_link(link.index);
+            add_route(pod, to_gateway, link.index)?;
         }
-        let route = Route::to(default_route(*address)).via(link.index, gateway(*address));
-        pod.add_route(&route).map_err(|error| {
-            let exists = error.exists();
-            let error = CniError::from(error);
-            if exists {
-                error.details(
-                    "the namespace has a default route already, by another interface; weir-cni makes \
-                     the pod's only one",
-                )
-            } else {
-                error
-            }
-        })?;
+        let default = Route::to(default_route(*address)).via(link.index, gateway(*address));
+        add_route(pod, default, link.index)?;
     }
     Ok(())
+}
+
+/// Adds a route. If another interface of the pod has made the same, that one stays the one that is
+/// taken, and this one serves sockets bound to its interface.
+fn add_route(pod: &Netlink, mut route: Route, index: u32) -> Result<()> {
+    match pod.add_route(&route) {
+        Err(error) if error.exists() => {
+            route.priority = Some(LATER_METRIC + index);
+            Ok(pod.add_route(&route)?)
+        }
+        result => Ok(result?),
+    }
 }
 
 /// Runs inside the pod's namespace.

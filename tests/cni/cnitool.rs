@@ -1,0 +1,100 @@
+//! The reference client: `cnitool` of github.com/containernetworking/cni, which goes through libcni
+//! as containerd and CRI-O do.
+
+use std::{
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::{Value, json};
+use weir_net::NetNs;
+
+use crate::support::{Node, PLUGIN, pod};
+
+/// `WEIR_CNITOOL`, which `.ci/run` sets and then demands (`WEIR_REQUIRE_CNITOOL`): building cnitool
+/// needs Go, which `cargo xtask test` alone must not.
+fn cnitool() -> Option<PathBuf> {
+    let path = std::env::var_os("WEIR_CNITOOL").map(PathBuf::from);
+    let required = std::env::var_os("WEIR_REQUIRE_CNITOOL").is_some();
+    assert!(
+        path.is_some() || !required,
+        "WEIR_REQUIRE_CNITOOL is set and WEIR_CNITOOL is not"
+    );
+    path
+}
+
+/// Directories as a runtime has them.
+struct Host {
+    node: Node,
+    tool: PathBuf,
+}
+
+impl Host {
+    fn new(tool: PathBuf) -> Self {
+        let node = Node::new();
+        for name in ["bin", "net.d", "cache"] {
+            std::fs::create_dir(node.path(name)).unwrap();
+        }
+        symlink(&*PLUGIN, node.path("bin/weir-cni")).unwrap();
+        let mut plugin = node.config();
+        for key in ["cniVersion", "name"] {
+            plugin.as_object_mut().unwrap().remove(key);
+        }
+        let list = json!({
+            "cniVersion": "1.0.0", "cniVersions": ["0.4.0", "1.0.0", "1.1.0"], "name": "weir",
+            "plugins": [plugin],
+        });
+        std::fs::write(node.path("net.d/05-weir.conflist"), list.to_string()).unwrap();
+        Self { node, tool }
+    }
+
+    fn run(&self, command: &str, netns: &Path) -> Output {
+        let mut tool = Command::new(&self.tool);
+        tool.args([command, "weir"]).arg(netns).env_clear();
+        tool.env("NETCONFPATH", self.node.path("net.d"))
+            .env("CNI_PATH", self.node.path("bin"));
+        tool.env("CNI_IFNAME", "eth0").env("PATH", "/usr/bin:/bin");
+        tool.env("HOME", self.node.path("cache"));
+        self.node.ns.run(|| tool.output().unwrap()).unwrap()
+    }
+
+    #[track_caller]
+    fn ok(&self, command: &str, pod: &NetNs) -> String {
+        let output = self.run(command, Path::new(pod.path()));
+        assert!(output.status.success(), "{command}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+#[test]
+fn c7_v2_cnitool_attaches_checks_collects_and_detaches() {
+    let Some(tool) = cnitool() else { return };
+    let (host, pod) = (Host::new(tool), pod());
+    host.ok("status", &pod);
+    let result: Value = serde_json::from_str(&host.ok("add", &pod)).unwrap();
+    // libcni takes the highest of `cniVersions` that it knows.
+    assert_eq!(result["cniVersion"], "1.1.0");
+    assert_eq!(result["ips"][0]["address"], "10.66.0.1/32");
+    host.ok("check", &pod);
+    host.ok("del", &pod);
+    host.node.assert_clean(&pod, "after cnitool del");
+    host.ok("del", &pod);
+}
+
+#[test]
+fn s2_a12_cnitool_shows_the_plugins_errors() {
+    let Some(tool) = cnitool() else { return };
+    let (mut host, pod) = (Host::new(tool), pod());
+    host.node.agent.down();
+    for (command, word) in [("add", "nobody listens"), ("status", "nobody listens")] {
+        let output = host.run(command, Path::new(pod.path()));
+        let text = format!("{output:?}");
+        assert!(
+            !output.status.success() && text.contains(word),
+            "{command}: {text}"
+        );
+    }
+    host.ok("del", &pod);
+    host.node.assert_clean(&pod, "after cnitool del");
+}
