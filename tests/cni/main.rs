@@ -6,10 +6,10 @@ mod support;
 
 mod add;
 mod check;
-mod cnitool;
 mod del;
 mod faults;
 mod gc;
+mod ipam;
 mod kill;
 mod net;
 mod parallel;

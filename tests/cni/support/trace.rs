@@ -32,6 +32,10 @@ impl Node {
         self.ns.run(|| self.trace(call, at)).unwrap()
     }
 
+    #[expect(
+        clippy::zombie_processes,
+        reason = "the loop waits for it until it is dead"
+    )]
     fn trace(&self, call: &Call, at: usize) -> End {
         let stdin = self.path("traced-stdin");
         std::fs::write(&stdin, &call.stdin).unwrap();
