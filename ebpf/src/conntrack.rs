@@ -85,7 +85,10 @@ pub fn remove(s: &mut Scratch) -> u32 {
     if !dry_run() {
         if s.entry.flags & flags::NAT != 0 {
             s.twin = CtKey::sorted(&s.entry.other, s.key.proto()).0;
-            delete(&s.twin);
+            // The twin may have been evicted, and its tuple be another flow's by now.
+            if entry(&s.twin).is_some_and(|twin| twin.tag == s.entry.tag) {
+                delete(&s.twin);
+            }
         }
         delete(&s.key);
     }

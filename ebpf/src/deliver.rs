@@ -31,16 +31,13 @@ pub fn route(skb: Skb, s: &mut Scratch) -> u32 {
         s.target = Target::POD;
         s.target_ifindex = s.to.ifindex;
     } else {
-        match maps::node_cidr(&s.out.dst) {
-            Some(cidr) if cidr.ifindex != 0 => {
-                s.target = Target::UPLINK;
-                s.target_ifindex = cidr.ifindex;
-            }
-            _ => {
-                s.target = Target::STACK;
-                return CLEAR;
-            }
+        let uplink = maps::uplink_to(&s.out.dst);
+        if uplink == 0 {
+            s.target = Target::STACK;
+            return CLEAR;
         }
+        s.target = Target::UPLINK;
+        s.target_ifindex = uplink;
     }
     if s.packet.ttl <= 1 {
         return EXPIRED;

@@ -1,6 +1,6 @@
 //! A packet and its flow: found or opened, judged, remembered. Kernel only.
 
-use weir_abi::conntrack::{Tuple, flags};
+use weir_abi::conntrack::{Tuple, flags, seen};
 use weir_abi::policy::Interval;
 use weir_abi::{PortBe, Proto};
 
@@ -75,11 +75,18 @@ fn superseded(s: &Scratch) -> bool {
     if s.own_node != 0 && original && entry.flags & flags::HOST_LOCAL == 0 {
         return true;
     }
-    // A UDP flow leaves a backend that is gone with its next packet; a connection cannot move.
-    original
-        && opens
-        && entry.backend.0 != 0
-        && !service::backend_usable(entry.backend, entry.backend_incarnation)
+    if !original || !opens {
+        return false;
+    }
+    if entry.backend.0 != 0 {
+        // A UDP flow leaves a backend that is gone with its next packet; a connection cannot move.
+        return !service::backend_usable(entry.backend, entry.backend_incarnation);
+    }
+    // Nobody has answered, and the address has become a Service's since.
+    s.hook == Hook::FROM_POD
+        && entry.seen & seen::REPLY == 0
+        && !p.is_icmp()
+        && service::is_service(&p.tuple.dst, p.tuple.dport, p.proto)
 }
 
 /// Whether the flow is that of the pods that have its addresses now.
@@ -156,9 +163,8 @@ fn port_key(proto: Proto, dport: PortBe) -> u32 {
 #[inline(always)]
 pub fn receiver(s: &mut Scratch) {
     if s.hook == Hook::FROM_POD {
-        match maps::local_pod(&s.out.dst) {
-            Some(pod) => s.to = Local::of(pod),
-            None => s.to.present = 0,
+        if !maps::local_pod(&s.out.dst, &mut s.to) {
+            s.to.present = 0;
         }
     }
 }

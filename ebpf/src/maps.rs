@@ -1,7 +1,8 @@
 //! The maps that more than one module reads, and the counters. Kernel only.
 //!
-//! Control-plane tables are hashes without preallocation: an empty one costs little, and a lookup
-//! never sees a recycled element of another key.
+//! Control-plane tables are hashes without preallocation: an empty one costs little. The kernel may
+//! give a deleted element to another key at once, under the eyes of a program that has just looked
+//! it up: so values are copied here, and one of several words is compared with its key afterwards.
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
@@ -15,6 +16,8 @@ use weir_abi::node::{NodeAddr, NodeCidr};
 use weir_abi::policy::{
     ClassId, Decision, DecisionKey, IdKey, Interval, LpmKey, PolicySlot, RuleId, RuleInfo,
 };
+
+use crate::scratch::Local;
 
 #[map(name = "ENDPOINTS")]
 static ENDPOINTS_MAP: HashMap<u32, Endpoint> =
@@ -46,18 +49,34 @@ static NODE_CIDRS_MAP: LpmTrie<[u32; 5], NodeCidr> = LpmTrie::with_max_entries(M
 #[map(name = "COUNTERS")]
 static COUNTERS_MAP: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNTERS, 0);
 
-/// The pod whose host interface this is.
+/// Copies what is known of the pod whose host interface this is; whether there is one.
 #[inline(always)]
-pub fn endpoint(ifindex: u32) -> Option<&'static Endpoint> {
-    // SAFETY: the table is not preallocated, so the element stays this key's until the program ends.
-    unsafe { ENDPOINTS_MAP.get(ifindex) }
+pub fn endpoint(ifindex: u32, to: &mut Endpoint) -> bool {
+    let Some(found) = ENDPOINTS_MAP.get_ptr(ifindex) else {
+        return false;
+    };
+    copy(found, to);
+    to.ifindex == ifindex
 }
 
-/// The pod of this node that has the address.
+/// Copies what is known of the pod of this node that has the address; whether there is one.
 #[inline(always)]
-pub fn local_pod(addr: &Addr) -> Option<&'static Endpoint> {
-    // SAFETY: as in `endpoint`.
-    unsafe { LOCAL_PODS_MAP.get(addr) }
+pub fn local_pod(addr: &Addr, to: &mut Local) -> bool {
+    let Some(found) = LOCAL_PODS_MAP.get_ptr(addr) else {
+        return false;
+    };
+    // SAFETY: a map value is valid memory until the program ends.
+    let found = unsafe { &*found };
+    *to = Local::of(found);
+    // The address is the first that a new owner of the element would write.
+    found.addr4 == *addr || found.addr6 == *addr
+}
+
+/// Copies a map value by words.
+#[inline(always)]
+fn copy<T: Copy>(from: *const T, to: &mut T) {
+    // SAFETY: a map value is valid memory until the program ends, and never `to`'s.
+    unsafe { core::ptr::copy_nonoverlapping(from, to, 1) };
 }
 
 /// One endpoint's policy words.
@@ -69,7 +88,7 @@ pub fn policy_slot(slot: u32) -> Option<*const PolicySlot> {
 /// The class of an address that is a live pod's.
 #[inline(always)]
 pub fn peer(addr: &Addr) -> Option<ClassId> {
-    // SAFETY: as in `endpoint`; one word, copied at once.
+    // SAFETY: one word, copied at once.
     unsafe { PEERS_MAP.get(addr).copied() }
 }
 
@@ -81,9 +100,15 @@ pub fn cidr(key: &LpmKey) -> Option<ClassId> {
 
 /// Where the verdicts of (group, class) stand.
 #[inline(always)]
-pub fn decision(key: &DecisionKey) -> Option<&'static Decision> {
-    // SAFETY: as in `endpoint`.
-    unsafe { DECISIONS_MAP.get(key) }
+pub fn decision(key: &DecisionKey) -> Option<Decision> {
+    let found = DECISIONS_MAP.get_ptr(key)?;
+    // SAFETY: a map value, which begins at a multiple of 8 bytes. Both words must be of one
+    // write, hence one load.
+    let [a, b, c, d, e, f, g, h] = unsafe { found.cast::<u64>().read_volatile() }.to_ne_bytes();
+    Some(Decision {
+        at: u32::from_ne_bytes([a, b, c, d]),
+        len: u32::from_ne_bytes([e, f, g, h]),
+    })
 }
 
 /// One interval of a decision table.
@@ -98,10 +123,12 @@ pub fn is_node_addr(addr: &Addr) -> bool {
     NODE_ADDRS_MAP.get_ptr(addr).is_some()
 }
 
-/// The node whose pods' prefix holds the address.
+/// The uplink towards the node whose pods' prefix holds the address; 0 for none.
 #[inline(always)]
-pub fn node_cidr(addr: &Addr) -> Option<&'static NodeCidr> {
-    NODE_CIDRS_MAP.get(lpm(&LpmKey::host(*addr)))
+pub fn uplink_to(addr: &Addr) -> u32 {
+    NODE_CIDRS_MAP
+        .get(lpm(&LpmKey::host(*addr)))
+        .map_or(0, |cidr| cidr.ifindex)
 }
 
 /// The key as aya's trie wants it; the bytes are the same.

@@ -23,7 +23,7 @@ const ARP_REPLY: u8 = 2;
 
 /// ARP from a pod.
 #[inline(always)]
-pub fn arp_from_pod(skb: Skb, pod: &'static Endpoint) -> Outcome {
+pub fn arp_from_pod(skb: Skb, pod: &Endpoint) -> Outcome {
     let Some(arp) = skb.read::<28>(L3) else {
         return Outcome::drop(Counter::DropMalformed);
     };
@@ -53,7 +53,7 @@ pub fn arp_from_pod(skb: Skb, pod: &'static Endpoint) -> Outcome {
 }
 
 #[inline(always)]
-fn answer_arp(skb: Skb, pod: &'static Endpoint, arp: &[u8; 28]) -> Result<(), Failed> {
+fn answer_arp(skb: Skb, pod: &Endpoint, arp: &[u8; 28]) -> Result<(), Failed> {
     skb.store(L3 + 6, &[0, ARP_REPLY])?;
     skb.store(L3 + 8, &pod.host_mac)?;
     skb.store(L3 + 14, &GATEWAY_V4.v4_word().to_ne_bytes())?;
@@ -90,7 +90,7 @@ pub fn is_group(addr: &Addr) -> bool {
 /// What a pod sends of ICMPv6 that is about its link, not about flows; nothing if it is neither.
 /// Of the senders only the pod's own address, link-local ones and none at all come so far.
 #[inline(always)]
-pub fn nd_from_pod(skb: Skb, pod: &'static Endpoint, p: &Packet) -> Option<Outcome> {
+pub fn nd_from_pod(skb: Skb, pod: &Endpoint, p: &Packet) -> Option<Outcome> {
     let drop = |why| Some(Outcome::drop(why));
     match p.icmp_type {
         icmp::V6_MLD_FIRST..=icmp::V6_MLD_LAST
@@ -105,7 +105,7 @@ pub fn nd_from_pod(skb: Skb, pod: &'static Endpoint, p: &Packet) -> Option<Outco
 }
 
 #[inline(always)]
-fn neighbour(skb: Skb, pod: &'static Endpoint, p: &Packet) -> Outcome {
+fn neighbour(skb: Skb, pod: &Endpoint, p: &Packet) -> Outcome {
     // A hop limit below 255 has come from elsewhere (RFC 4861 §7.1).
     if p.ttl != 255 || p.l4 + 24 > p.end {
         return Outcome::drop(Counter::DropMalformed);
@@ -133,7 +133,7 @@ fn neighbour(skb: Skb, pod: &'static Endpoint, p: &Packet) -> Outcome {
 
 /// The gateway's neighbour advertisement (RFC 4861 §4.4).
 #[inline(always)]
-fn advertise(skb: Skb, pod: &'static Endpoint, p: &Packet) -> Result<(), Failed> {
+fn advertise(skb: Skb, pod: &Endpoint, p: &Packet) -> Result<(), Failed> {
     const ROUTER: u8 = 0x80;
     const SOLICITED: u8 = 0x40;
     const OVERRIDE: u8 = 0x20;

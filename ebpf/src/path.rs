@@ -15,34 +15,34 @@ use crate::{
 #[inline(always)]
 pub fn from_pod(ctx: &TcContext) -> Outcome {
     let skb = Skb::new(ctx.skb.skb);
-    let Some(pod) = maps::endpoint(skb.ifindex()) else {
-        return Outcome::drop(Counter::DropUnknownEndpoint);
-    };
     let Some(s) = scratch() else {
         return Outcome::drop(Counter::DropInternal);
     };
+    if !maps::endpoint(skb.ifindex(), &mut s.pod) {
+        return Outcome::drop(Counter::DropUnknownEndpoint);
+    }
     if skb.vlan_present() != 0 {
         return Outcome::drop(Counter::DropOtherProtocol);
     }
     match frame(skb, s) {
         Frame::Ip => {}
-        Frame::Arp => return neighbour::arp_from_pod(skb, pod),
+        Frame::Arp => return neighbour::arp_from_pod(skb, &s.pod),
         Frame::Other => return Outcome::drop(Counter::DropOtherProtocol),
         Frame::Malformed => return Outcome::drop(Counter::DropMalformed),
     }
     if source::aliases_v4(&s.packet) {
         return Outcome::drop(Counter::DropMappedV4);
     }
-    if let Err(why) = source::from_pod(&s.packet, pod) {
+    if let Err(why) = source::from_pod(&s.packet, &s.pod) {
         return Outcome::drop(why);
     }
     if s.packet.family == 6
         && s.packet.is_icmp()
-        && let Some(outcome) = neighbour::nd_from_pod(skb, pod, &s.packet)
+        && let Some(outcome) = neighbour::nd_from_pod(skb, &s.pod, &s.packet)
     {
         return outcome;
     }
-    s.from = Local::of(pod);
+    s.from = Local::of(&s.pod);
     s.to.present = 0;
     transit(Hook::FROM_POD, skb, s)
 }
@@ -51,12 +51,12 @@ pub fn from_pod(ctx: &TcContext) -> Outcome {
 #[inline(always)]
 pub fn to_pod(ctx: &TcContext) -> Outcome {
     let skb = Skb::new(ctx.skb.skb);
-    let Some(pod) = maps::endpoint(skb.ifindex()) else {
-        return Outcome::drop(Counter::DropUnknownEndpoint);
-    };
     let Some(s) = scratch() else {
         return Outcome::drop(Counter::DropInternal);
     };
+    if !maps::endpoint(skb.ifindex(), &mut s.pod) {
+        return Outcome::drop(Counter::DropUnknownEndpoint);
+    }
     let own = skb.ingress_ifindex() == 0;
     match frame(skb, s) {
         Frame::Ip => {}
@@ -73,13 +73,17 @@ pub fn to_pod(ctx: &TcContext) -> Outcome {
         // The node's neighbour discovery and ICMP errors, from its own side of the link.
         return Outcome::Stack;
     }
-    let addressed = if p.family == 4 { pod.addr4 } else { pod.addr6 };
+    let addressed = if p.family == 4 {
+        s.pod.addr4
+    } else {
+        s.pod.addr6
+    };
     if p.tuple.dst != addressed {
         return Outcome::drop(Counter::DropNotForPod);
     }
     s.own_node = (own && maps::is_node_addr(&s.packet.tuple.src)) as u32;
     s.from.present = 0;
-    s.to = Local::of(pod);
+    s.to = Local::of(&s.pod);
     transit(Hook::TO_POD, skb, s)
 }
 
@@ -104,11 +108,10 @@ pub fn from_uplink(ctx: &TcContext) -> Outcome {
     if maps::is_node_addr(&s.packet.tuple.src) {
         return Outcome::drop(Counter::DropOwnSource);
     }
-    let Some(pod) = maps::local_pod(&s.packet.tuple.dst) else {
+    if !maps::local_pod(&s.packet.tuple.dst, &mut s.to) {
         return Outcome::Stack;
-    };
+    }
     s.from.present = 0;
-    s.to = Local::of(pod);
     transit(Hook::FROM_UPLINK, skb, s)
 }
 

@@ -43,7 +43,7 @@ fn judge(group: u32, peer: &Addr, port: u32) -> u32 {
         // decision refers to it.
         Some(unsafe { *p })
     };
-    match search::verdict(decision, port, interval) {
+    match search::verdict(&decision, port, interval) {
         Some(verdict) => verdict.0,
         None => NO_ROW,
     }

@@ -31,6 +31,8 @@ pub struct Scratch {
     pub mode: Mode,
     /// Now, in conntrack's ticks.
     pub now: u32,
+    /// What is known of the pod whose interface this is; valid in the hooks of pods' interfaces.
+    pub pod: Endpoint,
     /// The pod that sends, where it is met at its own interface.
     pub from: Local,
     /// The pod that receives, if it is one of this node.

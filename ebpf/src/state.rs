@@ -18,7 +18,8 @@ const fn seconds(s: u64) -> Ticks {
 pub const TCP_OPENING: Ticks = seconds(60);
 /// TCP, established: six hours, for idle connections with keepalives of two hours.
 pub const TCP_ESTABLISHED: Ticks = seconds(6 * 3600);
-/// TCP after one FIN: the other end may go on sending.
+/// TCP after one FIN: the other end may go on sending. Also after a RST that an end did not
+/// believe (RFC 5961 §3.2) and went on.
 pub const TCP_HALF_CLOSED: Ticks = seconds(600);
 /// TCP after both FINs.
 pub const TCP_CLOSED: Ticks = seconds(60);
@@ -51,6 +52,9 @@ pub fn advance(before: u32, proto: Proto, original: bool, flags: u8) -> u32 {
     }
     if flags & tcp::RST != 0 {
         return now | seen::RST;
+    }
+    if before & seen::RST != 0 && flags & tcp::ACK != 0 {
+        now |= seen::AFTER_RST;
     }
     if flags & tcp::FIN != 0 {
         now |= if original {
@@ -105,11 +109,11 @@ pub fn timeout(seen: u32, proto: Proto) -> Ticks {
 
 #[inline(always)]
 fn tcp_timeout(seen: u32) -> Ticks {
-    if seen & seen::RST != 0 {
+    if seen & (seen::RST | seen::AFTER_RST) == seen::RST {
         TCP_RESET
     } else if seen & FIN_BOTH == FIN_BOTH {
         TCP_CLOSED
-    } else if seen & FIN_BOTH != 0 {
+    } else if seen & (FIN_BOTH | seen::RST) != 0 {
         TCP_HALF_CLOSED
     } else if seen & seen::ESTABLISHED != 0 {
         TCP_ESTABLISHED

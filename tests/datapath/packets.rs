@@ -28,9 +28,7 @@ impl Family {
     fn addr(self, net: u8, host: u8) -> Addr {
         match self {
             Self::V4 => Addr::from_v4([10, net, 0, host]),
-            Self::V6 => {
-                Addr::from_v6([0xfd, 0, 0, net, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host])
-            }
+            Self::V6 => Addr::from_v6([0xfd, 0, 0, net, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host]),
         }
     }
     /// Pod A, on this node.
@@ -92,7 +90,12 @@ impl Family {
 }
 
 pub fn tuple(src: Addr, sport: u16, dst: Addr, dport: u16) -> Tuple {
-    Tuple { src, dst, sport: PortBe::new(sport), dport: PortBe::new(dport) }
+    Tuple {
+        src,
+        dst,
+        sport: PortBe::new(sport),
+        dport: PortBe::new(dport),
+    }
 }
 
 /// A frame in the making.
@@ -136,7 +139,11 @@ impl Packet {
         l4.extend(1000u32.to_be_bytes());
         l4.extend(2000u32.to_be_bytes());
         l4.extend([0x50, flags, 0x20, 0, 0, 0, 0, 0]);
-        l4.extend(if flags & SYN == 0 { &b"some data"[..] } else { b"" });
+        l4.extend(if flags & SYN == 0 {
+            &b"some data"[..]
+        } else {
+            b""
+        });
         Self::new(t.src, t.dst, Proto::TCP, l4)
     }
 
@@ -161,7 +168,11 @@ impl Packet {
     }
 
     pub fn icmp(src: Addr, dst: Addr, kind: u8, code: u8, rest: [u8; 4], body: &[u8]) -> Self {
-        let proto = if src.is_v4() { Proto::ICMP } else { Proto::ICMPV6 };
+        let proto = if src.is_v4() {
+            Proto::ICMP
+        } else {
+            Proto::ICMPV6
+        };
         let mut l4 = vec![kind, code, 0, 0];
         l4.extend(rest);
         l4.extend(body);
@@ -171,7 +182,14 @@ impl Packet {
     pub fn echo(family: Family, src: Addr, dst: Addr, id: u16, reply: bool) -> Self {
         let (request, answer) = family.echo();
         let [a, b] = id.to_be_bytes();
-        Self::icmp(src, dst, if reply { answer } else { request }, 0, [a, b, 0, 1], b"ping")
+        Self::icmp(
+            src,
+            dst,
+            if reply { answer } else { request },
+            0,
+            [a, b, 0, 1],
+            b"ping",
+        )
     }
 
     pub fn ttl(mut self, ttl: u8) -> Self {
@@ -232,7 +250,11 @@ impl Packet {
     pub fn frame(&self) -> Vec<u8> {
         let mut frame = self.dst_mac.to_vec();
         frame.extend([2, 0, 0, 0, 0, 0xee]);
-        frame.extend(if self.src.is_v4() { [8, 0] } else { [0x86, 0xdd] });
+        frame.extend(if self.src.is_v4() {
+            [8, 0]
+        } else {
+            [0x86, 0xdd]
+        });
         frame.extend(self.ip());
         frame
     }
@@ -307,7 +329,10 @@ pub struct Seen {
 /// Reads a frame without options or extension headers.
 #[track_caller]
 pub fn see(frame: &[u8]) -> Seen {
-    let macs = (frame[..6].try_into().unwrap(), frame[6..12].try_into().unwrap());
+    let macs = (
+        frame[..6].try_into().unwrap(),
+        frame[6..12].try_into().unwrap(),
+    );
     let mut seen = see_ip(&frame[14..], true);
     seen.macs = macs;
     seen
@@ -318,7 +343,11 @@ pub fn see(frame: &[u8]) -> Seen {
 pub fn see_ip(ip: &[u8], whole: bool) -> Seen {
     let (src, dst, proto, ttl, l4, len) = if ip[0] >> 4 == 4 {
         assert_eq!(ip[0] & 15, 5, "IPv4 options are not expected");
-        assert_eq!(checksum(0, &ip[..20]), 0, "the IPv4 header checksum is wrong");
+        assert_eq!(
+            checksum(0, &ip[..20]),
+            0,
+            "the IPv4 header checksum is wrong"
+        );
         let src = Addr::from_v4(ip[12..16].try_into().unwrap());
         let dst = Addr::from_v4(ip[16..20].try_into().unwrap());
         let len = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
@@ -334,17 +363,34 @@ pub fn see_ip(ip: &[u8], whole: bool) -> Seen {
         if proto == Proto::SCTP {
             let mut copy = l4.to_vec();
             copy[8..12].fill(0);
-            assert_eq!(crc32c(&copy).to_le_bytes(), l4[8..12], "the SCTP checksum is wrong");
+            assert_eq!(
+                crc32c(&copy).to_le_bytes(),
+                l4[8..12],
+                "the SCTP checksum is wrong"
+            );
         } else if let Some(at) = checksum_at(proto)
             && !(proto == Proto::UDP && l4[at..at + 2] == [0, 0])
         {
             let mut copy = l4.to_vec();
             copy[at..at + 2].fill(0);
             let right = transport_checksum(&src, &dst, proto, &copy);
-            assert_eq!(right.to_be_bytes(), l4[at..at + 2], "the transport checksum is wrong");
+            assert_eq!(
+                right.to_be_bytes(),
+                l4[at..at + 2],
+                "the transport checksum is wrong"
+            );
         }
     }
     let port = |at: usize| u16::from_be_bytes([l4[at], l4[at + 1]]);
     let (sport, dport) = (port(0), port(2));
-    Seen { src, dst, proto, ttl, sport, dport, l4: l4.to_vec(), macs: Default::default() }
+    Seen {
+        src,
+        dst,
+        proto,
+        ttl,
+        sport,
+        dport,
+        l4: l4.to_vec(),
+        macs: Default::default(),
+    }
 }

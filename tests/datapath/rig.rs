@@ -10,7 +10,7 @@ use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader, Pod};
 use weir_abi::conntrack::{CtEntry, CtKey, Tuple};
-use weir_abi::counter::{COUNTERS, Counter};
+use weir_abi::counter::Counter;
 use weir_abi::endpoint::Endpoint;
 use weir_abi::node::{NodeAddr, NodeCidr};
 use weir_abi::policy::*;
@@ -77,6 +77,8 @@ pub enum Hook {
 /// The node.
 pub struct Node {
     ebpf: Ebpf,
+    /// The counters after the last run.
+    counted: Vec<u64>,
     pub if_a: u32,
     pub if_b: u32,
     pub if_uplink: u32,
@@ -105,8 +107,15 @@ pub fn on_node_with(
 
 /// Runs `ip` in the calling thread's namespace.
 pub fn ip(args: &str) {
-    let done = Command::new("ip").args(args.split_whitespace()).output().expect("running ip");
-    assert!(done.status.success(), "ip {args}: {}", String::from_utf8_lossy(&done.stderr));
+    let done = Command::new("ip")
+        .args(args.split_whitespace())
+        .output()
+        .expect("running ip");
+    assert!(
+        done.status.success(),
+        "ip {args}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
 }
 
 /// The object under test: `WEIR_EBPF_OBJECT`, else where the build puts it.
@@ -135,24 +144,25 @@ impl Node {
             ("weirup", MAC_UPLINK),
         ] {
             let address = mac(address);
-            ip(&format!("link add {name} address {address} type veth peer name {name}p"));
+            ip(&format!(
+                "link add {name} address {address} type veth peer name {name}p"
+            ));
             ip(&format!("link set {name} up"));
         }
         let mut loader = EbpfLoader::new();
         // Preallocated: small, so that a test starts in no time.
-        loader.map_max_entries("CT_NEW", 4096).map_max_entries("CT_EST", 4096);
+        loader
+            .map_max_entries("CT_NEW", 4096)
+            .map_max_entries("CT_EST", 4096);
         configure(&mut loader);
         let path = object();
-        let bytes = std::fs::read(&path)
-            .unwrap_or_else(|err| panic!("{}: {err}; run `cargo xtask build --ebpf`", path.display()));
-        let mut ebpf = loader.load(&bytes).expect("the object loads");
-        for name in ["from_pod", "to_pod", "from_uplink"] {
-            let program: &mut SchedClassifier =
-                ebpf.program_mut(name).expect(name).try_into().expect("a tc program");
-            program.load().unwrap_or_else(|err| panic!("{name} is refused: {err:?}"));
-        }
+        let bytes = std::fs::read(&path).unwrap_or_else(|err| {
+            panic!("{}: {err}; run `cargo xtask build --ebpf`", path.display())
+        });
+        let ebpf = loader.load(&bytes).expect("the object loads");
         let mut node = Self {
             ebpf,
+            counted: vec![0; Counter::ALL.len()],
             if_a: ifindex("weira"),
             if_b: ifindex("weirb"),
             if_uplink: ifindex("weirup"),
@@ -170,12 +180,16 @@ impl Node {
             self.groups(slot, GroupId::OPEN, GroupId::OPEN);
         }
         for family in Family::BOTH {
-            self.map("NODE_ADDRS").insert(family.node(), NodeAddr::default(), 0).unwrap();
+            self.map("NODE_ADDRS")
+                .insert(family.node(), NodeAddr::default(), 0)
+                .unwrap();
         }
     }
 
     pub fn adopt(&mut self, endpoint: Endpoint) {
-        self.map("ENDPOINTS").insert(endpoint.ifindex, endpoint, 0).unwrap();
+        self.map("ENDPOINTS")
+            .insert(endpoint.ifindex, endpoint, 0)
+            .unwrap();
         for addr in [endpoint.addr4, endpoint.addr6] {
             self.map("LOCAL_PODS").insert(addr, endpoint, 0).unwrap();
         }
@@ -243,22 +257,38 @@ impl Node {
     pub fn cidr(&mut self, addr: Addr, len: u8, class: u32) {
         let key = lpm(&LpmKey::prefix(addr, len));
         let map = self.ebpf.map_mut("CIDRS").unwrap();
-        LpmTrie::try_from(map).unwrap().insert(&key, ClassId(class), 0).unwrap();
+        LpmTrie::try_from(map)
+            .unwrap()
+            .insert(&key, ClassId(class), 0)
+            .unwrap();
     }
 
     pub fn node_cidr(&mut self, addr: Addr, len: u8, ifindex: u32) {
         let key = lpm(&LpmKey::prefix(addr, len));
         let map = self.ebpf.map_mut("NODE_CIDRS").unwrap();
-        LpmTrie::try_from(map).unwrap().insert(&key, NodeCidr { node: 1, ifindex }, 0).unwrap();
+        LpmTrie::try_from(map)
+            .unwrap()
+            .insert(&key, NodeCidr { node: 1, ifindex }, 0)
+            .unwrap();
     }
 
     /// A row with one verdict for all ports.
     pub fn inline_row(&mut self, group: GroupId, class: u32, verdict: RuleVerdict) {
-        self.row(group, class, Decision { at: verdict.0, len: 0 });
+        self.row(
+            group,
+            class,
+            Decision {
+                at: verdict.0,
+                len: 0,
+            },
+        );
     }
 
     pub fn row(&mut self, group: GroupId, class: u32, decision: Decision) {
-        let key = DecisionKey { group, class: ClassId(class) };
+        let key = DecisionKey {
+            group,
+            class: ClassId(class),
+        };
         self.map("DECISIONS").insert(key, decision, 0).unwrap();
     }
 
@@ -266,26 +296,61 @@ impl Node {
     pub fn table(&mut self, group: GroupId, class: u32, at: u32, verdicts: &[(u32, RuleVerdict)]) {
         let mut intervals = self.array::<Interval>("INTERVALS");
         for (i, &(start, verdict)) in verdicts.iter().enumerate() {
-            intervals.set(at + i as u32, Interval { start, verdict }, 0).unwrap();
+            intervals
+                .set(at + i as u32, Interval { start, verdict }, 0)
+                .unwrap();
         }
-        self.row(group, class, Decision { at, len: verdicts.len() as u32 });
+        self.row(
+            group,
+            class,
+            Decision {
+                at,
+                len: verdicts.len() as u32,
+            },
+        );
     }
 
     /// A Service with these backends (id, address, port); returns nothing of note.
     pub fn service(&mut self, vip: Addr, port: u16, proto: Proto, backends: &[(u32, Addr, u16)]) {
-        let marker = Service { flags: marker::REFUSE_UNSERVED, ..Service::default() };
-        self.map("SERVICES").insert(ServiceKey::marker(vip), marker, 0).unwrap();
+        let marker = Service {
+            flags: marker::REFUSE_UNSERVED,
+            ..Service::default()
+        };
+        self.map("SERVICES")
+            .insert(ServiceKey::marker(vip), marker, 0)
+            .unwrap();
         let set = SetId(u32::from(port));
         for (index, &(id, addr, port)) in backends.iter().enumerate() {
-            let slot = SlotKey { set, index: index as u32 };
+            let slot = SlotKey {
+                set,
+                index: index as u32,
+            };
             self.map("SLOTS").insert(slot, BackendId(id), 0).unwrap();
             let port = PortBe::new(port);
-            let backend = Backend { addr, port, proto, state: 0, incarnation: 1 };
-            self.map("BACKENDS").insert(BackendId(id), backend, 0).unwrap();
+            let backend = Backend {
+                addr,
+                port,
+                proto,
+                state: 0,
+                incarnation: 1,
+            };
+            self.map("BACKENDS")
+                .insert(BackendId(id), backend, 0)
+                .unwrap();
         }
-        let key = ServiceKey { addr: vip, port: PortBe::new(port), proto, scope: 0 };
+        let key = ServiceKey {
+            addr: vip,
+            port: PortBe::new(port),
+            proto,
+            scope: 0,
+        };
         let count = backends.len() as u32;
-        let value = Service { set, count, flags: 0, affinity_secs: 0 };
+        let value = Service {
+            set,
+            count,
+            flags: 0,
+            affinity_secs: 0,
+        };
         self.map("SERVICES").insert(key, value, 0).unwrap();
     }
 
@@ -310,18 +375,25 @@ impl Node {
     pub fn edit_entry(&mut self, tuple: &Tuple, proto: Proto, edit: impl FnOnce(&mut CtEntry)) {
         let (name, mut entry) = self.entry(tuple, proto).expect("the entry exists");
         edit(&mut entry);
-        self.map(name).insert(CtKey::sorted(tuple, proto).0, entry, 0).unwrap();
+        self.map(name)
+            .insert(CtKey::sorted(tuple, proto).0, entry, 0)
+            .unwrap();
     }
 
     /// Number of conntrack entries.
     pub fn entries(&mut self) -> usize {
-        ["CT_NEW", "CT_EST"].map(|name| self.map::<CtKey, CtEntry>(name).keys().count()).iter().sum()
+        ["CT_NEW", "CT_EST"]
+            .map(|name| self.map::<CtKey, CtEntry>(name).keys().count())
+            .iter()
+            .sum()
     }
 
     fn counters(&mut self) -> Vec<u64> {
         let map = self.ebpf.map_mut("COUNTERS").unwrap();
         let map: PerCpuArray<_, u64> = PerCpuArray::try_from(map).unwrap();
-        (0..COUNTERS).map(|i| map.get(&i, 0).unwrap().iter().sum()).collect()
+        Counter::ALL
+            .map(|c| map.get(&(c as u32), 0).unwrap().iter().sum())
+            .to_vec()
     }
 
     /// Runs a packet through a hook.
@@ -347,9 +419,7 @@ impl Node {
         let ctx: Vec<u8> = ctx.iter().flat_map(|w| w.to_ne_bytes()).collect();
         let mut ctx_out = vec![0u8; ctx.len()];
         let mut out = vec![0u8; packet.len() + 256];
-        let before = self.counters();
-        let program: &mut SchedClassifier =
-            self.ebpf.program_mut(name).unwrap().try_into().unwrap();
+        let program = self.program(name);
         let result = program
             .test_run(TestRunOptions {
                 data_in: Some(packet),
@@ -358,12 +428,15 @@ impl Node {
                 ctx_out: Some(&mut ctx_out),
                 ..TestRunOptions::default()
             })
-            .expect("BPF_PROG_TEST_RUN");
+            .unwrap_or_else(|err| panic!("BPF_PROG_TEST_RUN of {} bytes: {err:?}", packet.len()));
         out.truncate(result.data_size_out as usize);
         let after = self.counters();
-        let counted = (0..COUNTERS as usize)
-            .flat_map(|i| (before[i]..after[i]).map(move |_| counter(i as u32)))
+        let counted = Counter::ALL
+            .into_iter()
+            .zip(self.counted.iter().zip(&after))
+            .flat_map(|(counter, (before, after))| (*before..*after).map(move |_| counter))
             .collect();
+        self.counted = after;
         let word = |i: usize| u32::from_ne_bytes(ctx_out[4 * i..4 * i + 4].try_into().unwrap());
         Run {
             action: result.return_value as i32,
@@ -374,33 +447,57 @@ impl Node {
         }
     }
 
+    /// A program, loaded on first use.
+    fn program(&mut self, name: &str) -> &mut SchedClassifier {
+        let program: &mut SchedClassifier = self
+            .ebpf
+            .program_mut(name)
+            .expect(name)
+            .try_into()
+            .expect("a tc program");
+        if program.fd().is_err() {
+            program
+                .load()
+                .unwrap_or_else(|err| panic!("{name} is refused: {err:?}"));
+        }
+        program
+    }
+
     /// How many instructions the verifier has walked through to accept each program.
     pub fn verified(&mut self) -> Vec<(&'static str, u32)> {
         let programs = ["from_pod", "to_pod", "from_uplink"];
         let count = |name| {
-            let program: &mut SchedClassifier =
-                self.ebpf.program_mut(name).unwrap().try_into().unwrap();
-            (name, program.info().unwrap().verified_instruction_count().expect("Linux 5.16"))
+            let program = self.program(name);
+            (
+                name,
+                program
+                    .info()
+                    .unwrap()
+                    .verified_instruction_count()
+                    .expect("Linux 5.16"),
+            )
         };
         programs.map(count).to_vec()
     }
 
     /// Attaches a program to an interface's tcx hook of the calling thread's namespace.
-    pub fn attach(&mut self, name: &str, interface: &str, attach_type: aya::programs::TcAttachType) {
-        let program: &mut SchedClassifier =
-            self.ebpf.program_mut(name).unwrap().try_into().unwrap();
+    pub fn attach(
+        &mut self,
+        name: &str,
+        interface: &str,
+        attach_type: aya::programs::TcAttachType,
+    ) {
+        let program = self.program(name);
         program.attach(interface, attach_type).expect("tcx attach");
     }
 }
 
 fn lpm(key: &LpmKey) -> Key<[u32; 5]> {
     let [a, b, c, d] = key.addr;
-    Key::new(key.prefix_len, [u32::from_ne_bytes([key.family, 0, 0, 0]), a, b, c, d])
-}
-
-/// The counter with a number.
-fn counter(index: u32) -> Counter {
-    Counter::ALL.into_iter().find(|c| *c as u32 == index).expect("a known counter")
+    Key::new(
+        key.prefix_len,
+        [u32::from_ne_bytes([key.family, 0, 0, 0]), a, b, c, d],
+    )
 }
 
 /// Words of `struct __sk_buff` that BPF_PROG_TEST_RUN takes and gives.

@@ -231,6 +231,8 @@ pub mod seen {
     pub const SYN_ACK: u32 = 32;
     /// TCP: the first packet seen was not a SYN.
     pub const MIDSTREAM: u32 = 64;
+    /// TCP: a packet that acknowledges after a RST: the RST was not believed.
+    pub const AFTER_RST: u32 = 128;
 }
 
 crate::pod!(Tuple, CtKey, Stamp, CtEntry);

@@ -57,7 +57,7 @@ fn fins_and_resets_only_shorten_the_timeout() {
         ((true, FIN | ACK), TCP_HALF_CLOSED),
         ((false, FIN | ACK), TCP_CLOSED),
         ((false, RST), TCP_RESET),
-        ((true, ACK), TCP_RESET),
+        ((false, RST | ACK), TCP_RESET),
     ] {
         seen = advance(seen, Proto::TCP, packet.0, packet.1);
         assert!(closing(seen) && !established(seen));
@@ -65,6 +65,16 @@ fn fins_and_resets_only_shorten_the_timeout() {
         assert!(expected <= last);
         last = expected;
     }
+}
+
+#[test]
+fn a_connection_that_goes_on_after_a_reset_does_not_time_out_at_once() {
+    let seen = after(Proto::TCP, 0, &HANDSHAKE);
+    let seen = advance(seen, Proto::TCP, false, RST);
+    assert_eq!(timeout(seen, Proto::TCP), TCP_RESET);
+    let seen = advance(seen, Proto::TCP, true, ACK);
+    assert!(closing(seen));
+    assert_eq!(timeout(seen, Proto::TCP), TCP_HALF_CLOSED);
 }
 
 #[test]
