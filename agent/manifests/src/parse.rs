@@ -145,29 +145,30 @@ impl FileParser<'_> {
             self.pass_over(format!("kind {kind} of {version} is not needed"));
             return;
         }
+        let wanted = match info.group {
+            "" => info.version.to_owned(),
+            group => format!("{group}/{}", info.version),
+        };
         if group != info.group || number != info.version {
-            let wanted = match info.group {
-                "" => info.version.to_owned(),
-                group => format!("{group}/{}", info.version),
-            };
             self.warn(format!(
                 "{kind} of apiVersion {version:?} is read as {wanted}"
             ));
         }
-        self.object(&kind, info.namespaced, value);
+        self.object(&kind, &wanted, info.namespaced, value);
     }
 
-    fn object(&mut self, kind: &str, namespaced: bool, value: Value) {
-        let json: serde_json::Value = value.clone().into();
+    fn object(&mut self, kind: &str, version: &str, namespaced: bool, value: Value) {
+        let mut json: serde_json::Value = value.clone().into();
+        // Decoding insists on both; items of lists may lack them.
+        json["kind"] = kind.into();
+        json["apiVersion"] = version.into();
         let object = match Object::decode(kind, json) {
             Ok(object) => Some(object),
             Err(error) => self.refused(kind, &value, &error.to_string()),
         };
         let Some(mut object) = object else { return };
         let metadata = object.metadata_mut();
-        if !namespaced {
-            metadata.namespace = None;
-        } else if metadata.namespace.as_deref().unwrap_or_default().is_empty() {
+        if namespaced && metadata.namespace.as_deref().unwrap_or_default().is_empty() {
             metadata.namespace = Some("default".to_owned());
         }
         if metadata.name.as_deref().unwrap_or_default().is_empty() {
@@ -183,6 +184,9 @@ impl FileParser<'_> {
             ));
         }
         self.unknown_fields(&object, &value);
+        if !namespaced {
+            object.metadata_mut().namespace = None;
+        }
         self.parsed.objects.push(Located {
             object,
             file: self.file.to_owned(),

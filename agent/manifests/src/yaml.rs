@@ -105,6 +105,9 @@ fn split(text: &str) -> Vec<(usize, &str)> {
                 (start, start_line) = (offset, number + 1);
             }
             (only_directives, has_directive) = (false, false);
+        } else if line.trim_end() == "..." {
+            // Directives may follow.
+            (only_directives, has_directive) = (true, false);
         } else {
             let content = line.trim();
             has_directive |= line.starts_with('%') && only_directives;
@@ -119,7 +122,9 @@ fn split(text: &str) -> Vec<(usize, &str)> {
 
 /// Parses one part; usually one document, more if it uses `...`.
 fn parse_part(part: &str, first_line: usize, documents: &mut Vec<Document>) {
-    let mut parser = Parser::new_from_str(part);
+    // As libyaml, which Kubernetes' parser is a port of, reads the last line of a file.
+    let options = granit_parser::options! { block_scalar_eof_without_line_feed: true };
+    let mut parser = Parser::new_from_str_with_options(part, options);
     let mut builder = Builder::default();
     let mut begin = first_line;
     while let Some(event) = parser.next_event() {
@@ -143,6 +148,9 @@ fn parse_part(part: &str, first_line: usize, documents: &mut Vec<Document>) {
             }
             Ok((event, span)) => {
                 let line = first_line + span.start.line().saturating_sub(1);
+                if event.is_node() && builder.is_empty() {
+                    begin = line;
+                }
                 builder.event(event, line).map_err(|e| (line, e))
             }
             Err(error) => Err(located(&error, first_line)),
@@ -209,6 +217,11 @@ impl From<Value> for Node {
 }
 
 impl Builder {
+    /// Whether nothing was read yet.
+    fn is_empty(&self) -> bool {
+        self.root.is_none() && self.stack.is_empty()
+    }
+
     fn event(&mut self, event: Event<'_>, line: usize) -> Result<(), String> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
