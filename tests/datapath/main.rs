@@ -1,6 +1,13 @@
 //! The tc programs, packet by packet, by BPF_PROG_TEST_RUN; and with real interfaces where a test
 //! run cannot show it. Each behaviour in both address families. Needs root.
 
+mod conntrack;
+mod edge;
+mod icmp;
+mod malformed;
 mod packets;
 mod paths;
+mod policy;
 mod rig;
+mod service_flows;
+mod services;
