@@ -133,34 +133,29 @@ impl Kernels {
         this
     }
 
-    /// Asks the kernel of the endpoint's node.
-    pub fn ask(&self, node: Option<&str>, request: &VerdictRequest) -> Said {
-        if let Some(view) = node.and_then(|n| self.named.get(n)) {
-            return view.verdict(request);
-        }
+    /// Asks the kernel of the endpoint's node; `request` is [`None`] if an address is missing.
+    pub fn ask(&self, node: Option<&str>, request: Option<&VerdictRequest>) -> Said {
         let place = node.map_or("node unknown".to_owned(), |n| format!("node {n}"));
-        match &self.here {
+        let named = node.and_then(|n| self.named.get(n));
+        let view = named.or(match &self.here {
             Some((here, view)) if node.is_none() || here.is_none() || here.as_deref() == node => {
-                match view.verdict(request) {
-                    Said::NotAsked(why) => Said::NotAsked(format!("{place}: {why}")),
-                    said @ Said::Verdict(_) => said,
-                }
+                Some(view)
             }
-            _ => Said::NotAsked(place),
+            _ => None,
+        });
+        let said = match (view, request) {
+            (None, _) => return Said::NotAsked(place),
+            (Some(_), None) => Said::NotAsked("an address is missing".to_owned()),
+            (Some(view), Some(request)) => view.verdict(request),
+        };
+        match said {
+            Said::NotAsked(why) => Said::NotAsked(format!("{place}: {why}")),
+            said @ Said::Verdict(_) => said,
         }
     }
 
     /// Why this node's kernel could not be asked, if it was to be.
     pub fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
-    }
-
-    #[cfg(test)]
-    pub fn of(named: BTreeMap<String, Box<dyn KernelView>>) -> Self {
-        Self {
-            named,
-            here: None,
-            problem: None,
-        }
     }
 }

@@ -19,9 +19,6 @@ mod status;
 mod table;
 mod world;
 
-#[cfg(test)]
-mod tests;
-
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;

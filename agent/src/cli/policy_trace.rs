@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use weir_api::verdict::{FlowDirection, VerdictRequest};
-use weir_oracle::{Party, PartyKind, Protocol, Reason};
+use weir_oracle::{PartyKind, Protocol, Reason};
 
 use super::args::TraceArgs;
 use super::color::Colors;
@@ -117,24 +117,11 @@ fn ask(kernels: &Kernels, judged: &Judged, end: End) -> Kernel {
     if decision.reason == Reason::OwnNode {
         return Kernel::Exempt;
     }
-    let (Some(endpoint), Some(peer)) = (address(this), address(other)) else {
-        let whose = if address(this).is_none() { this } else { other };
-        return Kernel::NotAsked(format!("{whose} has no address"));
+    let request = match (this.address, other.address) {
+        (Some(endpoint), Some(peer)) => Some(request(judged, end, endpoint, peer)),
+        _ => None,
     };
-    // A reply passes by the verdict of the connection it answers.
-    let at_source = (end == End::Source) != judged.query.reply;
-    let request = VerdictRequest {
-        endpoint,
-        direction: if at_source {
-            FlowDirection::Egress
-        } else {
-            FlowDirection::Ingress
-        },
-        peer,
-        protocol: number(judged.query.protocol, endpoint),
-        port: judged.query.port.unwrap_or(0),
-    };
-    match kernels.ask(this.node.as_deref(), &request) {
+    match kernels.ask(this.node.as_deref(), request.as_ref()) {
         Said::NotAsked(why) => Kernel::NotAsked(why),
         Said::Verdict(verdict) if verdict.allowed == decision.verdict.allowed() => {
             Kernel::Agrees(verdict)
@@ -143,8 +130,22 @@ fn ask(kernels: &Kernels, judged: &Judged, end: End) -> Kernel {
     }
 }
 
-fn address(party: &Party) -> Option<IpAddr> {
-    party.address
+/// The question to the maps of one end.
+fn request(judged: &Judged, end: End, endpoint: IpAddr, peer: IpAddr) -> VerdictRequest {
+    // A reply passes by the verdict of the connection it answers.
+    let at_source = (end == End::Source) != judged.query.reply;
+    let direction = if at_source {
+        FlowDirection::Egress
+    } else {
+        FlowDirection::Ingress
+    };
+    VerdictRequest {
+        endpoint,
+        direction,
+        peer,
+        protocol: number(judged.query.protocol, endpoint),
+        port: judged.query.port.unwrap_or(0),
+    }
 }
 
 /// IP protocol numbers (IANA).

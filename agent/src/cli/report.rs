@@ -115,7 +115,7 @@ pub(super) fn text(report: &Report<'_>, verbose: bool, colors: Colors) -> String
     text
 }
 
-/// One line if allowed, else one for each end that denies.
+/// A line for each end, or for each that denies.
 fn causes(report: &Report<'_>) -> Vec<String> {
     let sides = report.sides();
     let denying = sides
@@ -127,8 +127,10 @@ fn causes(report: &Report<'_>) -> Vec<String> {
     if !denied.is_empty() {
         return denied;
     }
-    let parts = sides.map(|side| format!("{} {}", side.name, words(&side.report.decision)));
-    vec![format!("cause: {}", parts.join("; "))]
+    sides
+        .iter()
+        .map(|side| format!("cause: {} {}", side.name, words(&side.report.decision)))
+        .collect()
 }
 
 /// Why an end denies.

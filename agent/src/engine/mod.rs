@@ -6,6 +6,7 @@ mod apply;
 pub mod endpoints;
 mod event;
 mod local;
+mod metrics;
 mod node;
 mod policy;
 mod report;

@@ -136,10 +136,10 @@ impl Policy {
 /// What a change means to the policy index; `None` for kinds it does not read.
 fn event(change: &Change) -> Option<Event> {
     match change {
-        Change::Apply(Object::Namespace(o)) => Some(Event::ApplyNamespace(Box::new(o.clone()))),
-        Change::Apply(Object::Node(o)) => Some(Event::ApplyNode(Box::new(o.clone()))),
+        Change::Apply(Object::Namespace(o)) => Some(Event::ApplyNamespace(o.clone())),
+        Change::Apply(Object::Node(o)) => Some(Event::ApplyNode(o.clone())),
         Change::Apply(Object::Pod(o)) => Some(Event::ApplyPod(o.clone())),
-        Change::Apply(Object::NetworkPolicy(o)) => Some(Event::ApplyPolicy(Box::new(o.clone()))),
+        Change::Apply(Object::NetworkPolicy(o)) => Some(Event::ApplyPolicy(o.clone())),
         Change::Apply(Object::Service(_) | Object::EndpointSlice(_)) => None,
         Change::Delete(ObjectKey {
             kind,

@@ -13,7 +13,7 @@ use super::{
     adopt::Pending,
     endpoints::{self, Key},
 };
-use crate::{compile, metrics, state::Kind};
+use crate::{compile, state::Kind};
 
 impl Engine {
     /// Answers, or remembers to.
@@ -147,7 +147,8 @@ impl Engine {
         list
     }
 
-    fn status(&self) -> Status {
+    /// How the agent is.
+    pub(super) fn status(&self) -> Status {
         let hooks = self.node.hooks(&self.attacher);
         let uplinks_attached = hooks.iter().all(|hook| self.attacher.check(hook).is_ok());
         Status {
@@ -177,109 +178,6 @@ impl Engine {
                 routes_changed: self.node.routes_changed,
             },
         }
-    }
-
-    fn metrics(&self) -> String {
-        let status = self.status();
-        let mut text = metrics::Text::default();
-        let agent = [
-            ("version", status.version.as_str()),
-            ("node", status.node.as_str()),
-        ];
-        text.gauge(
-            "weir_agent_info",
-            "The agent's version and node.",
-            &agent,
-            1.0,
-        );
-        let flag = |b: bool| if b { 1.0 } else { 0.0 };
-        text.gauge(
-            "weir_source_synced",
-            "Whether the source has synced.",
-            &[],
-            flag(status.synced),
-        );
-        text.gauge(
-            "weir_ready",
-            "Whether ADD can be served.",
-            &[],
-            flag(status.ready),
-        );
-        let help = "Things that are wrong now.";
-        text.gauge("weir_problems", help, &[], status.degraded.len() as f64);
-        let Counts {
-            endpoints,
-            services,
-            policies,
-            pods,
-        } = status.counts;
-        let help = "Objects and endpoints the agent knows of.";
-        for (kind, n) in [
-            ("endpoint", endpoints),
-            ("service", services),
-            ("policy", policies),
-            ("pod", pods),
-        ] {
-            text.gauge("weir_objects", help, &[("kind", kind)], n as f64);
-        }
-        let waiting = self.pending.len() as f64;
-        text.gauge(
-            "weir_adoptions_waiting",
-            "ADDs that wait for their Pod.",
-            &[],
-            waiting,
-        );
-        let stats = &self.stats;
-        text.counter(
-            "weir_applies_total",
-            "Rounds of applying.",
-            &[],
-            stats.applies as f64,
-        );
-        let help = "Time spent in applying.";
-        text.counter("weir_apply_seconds_total", help, &[], stats.apply_seconds);
-        let help = "Rounds in which something failed.";
-        text.counter(
-            "weir_apply_errors_total",
-            help,
-            &[],
-            stats.apply_errors as f64,
-        );
-        let help = "ADDs by result.";
-        for (result, n) in [("adopted", stats.adopted), ("refused", stats.refused)] {
-            text.counter(
-                "weir_adoptions_total",
-                help,
-                &[("result", result)],
-                n as f64,
-            );
-        }
-        let Activity {
-            map_writes,
-            programs_replaced,
-            links_changed,
-            routes_changed,
-        } = status.activity;
-        let help = "Changes of the kernel's state since the agent started.";
-        for (kind, n) in [
-            ("map", map_writes),
-            ("program", programs_replaced as u64),
-            ("link", links_changed),
-            ("route", routes_changed),
-        ] {
-            text.counter(
-                "weir_kernel_changes_total",
-                help,
-                &[("kind", kind)],
-                n as f64,
-            );
-        }
-        let help = "Entries of policy maps.";
-        for (map, entries) in self.policy.sizes() {
-            text.gauge("weir_map_entries", help, &[("map", map)], entries as f64);
-        }
-        metrics::packets(&mut text, &self.counters);
-        text.finish()
     }
 }
 

@@ -25,12 +25,12 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Parsed {
 /// `None` for workloads: an agent reads concrete Pods only.
 fn object(manifest: Manifest) -> Option<Object> {
     match manifest {
-        Manifest::Namespace(o) => Some(Object::Namespace(o)),
-        Manifest::Node(o) => Some(Object::Node(o)),
+        Manifest::Namespace(o) => Some(Object::Namespace(Box::new(o))),
+        Manifest::Node(o) => Some(Object::Node(Box::new(o))),
         Manifest::Pod(o) => Some(Object::Pod(Box::new(o))),
         Manifest::Service(o) => Some(Object::Service(Box::new(o))),
-        Manifest::EndpointSlice(o) => Some(Object::EndpointSlice(o)),
-        Manifest::NetworkPolicy(o) => Some(Object::NetworkPolicy(o)),
+        Manifest::EndpointSlice(o) => Some(Object::EndpointSlice(Box::new(o))),
+        Manifest::NetworkPolicy(o) => Some(Object::NetworkPolicy(Box::new(o))),
         Manifest::ReplicationController(_)
         | Manifest::Deployment(_)
         | Manifest::StatefulSet(_)

@@ -77,17 +77,17 @@ impl fmt::Display for ObjectKey {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
     /// v1 Namespace.
-    Namespace(Namespace),
+    Namespace(Box<Namespace>),
     /// v1 Node.
-    Node(Node),
+    Node(Box<Node>),
     /// v1 Pod.
     Pod(Box<Pod>),
     /// v1 Service.
     Service(Box<Service>),
     /// discovery.k8s.io/v1 EndpointSlice.
-    EndpointSlice(EndpointSlice),
+    EndpointSlice(Box<EndpointSlice>),
     /// networking.k8s.io/v1 NetworkPolicy.
-    NetworkPolicy(NetworkPolicy),
+    NetworkPolicy(Box<NetworkPolicy>),
 }
 
 impl Object {

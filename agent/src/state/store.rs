@@ -72,7 +72,7 @@ impl Store {
     /// Every Node, by name.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.of(Kind::Node).filter_map(|object| match object {
-            Object::Node(node) => Some(node),
+            Object::Node(node) => Some(&**node),
             _ => None,
         })
     }
@@ -125,7 +125,7 @@ mod tests {
     fn kinds_are_told_apart_and_listed_with_their_kind() {
         let mut store = Store::default();
         let namespace: Namespace = object(serde_json::json!({"metadata": {"name": "a"}}));
-        store.apply(Change::Apply(Object::Namespace(namespace)));
+        store.apply(Change::Apply(Object::Namespace(Box::new(namespace))));
         store.apply(Change::Apply(pod(Some("z"), "a", "Running")));
         assert_eq!(
             (store.count(Kind::Namespace), store.count(Kind::Pod)),

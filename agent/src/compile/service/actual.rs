@@ -1,6 +1,6 @@
 //! What the kernel's maps hold, mirrored as plain data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use weir_abi::policy::{IdKey, IdKind};
@@ -42,6 +42,8 @@ pub struct ServiceActual {
     pub set_ids: BTreeMap<Hash, SetId>,
     /// Numbers of backends, from `IDS`.
     pub backend_ids: BTreeMap<Hash, BackendId>,
+    /// Numbers in use, of sets and of backends.
+    used: [BTreeSet<u32>; 2],
     /// Where the search for a free number begins.
     cursor: u32,
 }
@@ -70,12 +72,7 @@ impl ServiceActual {
     pub fn apply(&mut self, write: &ServiceWrite) {
         match *write {
             ServiceWrite::PutId(key, id) => self.put_id(key, id),
-            ServiceWrite::DeleteId(key) if key.kind == IdKind::Set as u32 => {
-                self.set_ids.remove(&Hash(key.hash));
-            }
-            ServiceWrite::DeleteId(key) => {
-                self.backend_ids.remove(&Hash(key.hash));
-            }
+            ServiceWrite::DeleteId(key) => self.delete_id(key),
             ServiceWrite::PutBackend(id, backend) => {
                 self.backends.insert(id, backend);
             }
@@ -108,15 +105,37 @@ impl ServiceActual {
         self.cursor
     }
 
+    /// Whether a set has this number.
+    pub(super) fn is_set(&self, id: u32) -> bool {
+        self.used[0].contains(&id)
+    }
+
+    /// Whether a backend has this number.
+    pub(super) fn is_backend(&self, id: u32) -> bool {
+        self.used[1].contains(&id)
+    }
+
     fn put_id(&mut self, key: IdKey, id: u32) {
         if key.kind == IdKind::Set as u32 {
             self.set_ids.insert(Hash(key.hash), SetId(id));
+            self.used[0].insert(id);
         } else if key.kind == IdKind::Backend as u32 {
             self.backend_ids.insert(Hash(key.hash), BackendId(id));
+            self.used[1].insert(id);
         } else {
             return;
         }
         self.cursor = self.cursor.max(id);
+    }
+
+    fn delete_id(&mut self, key: IdKey) {
+        if key.kind == IdKind::Set as u32 {
+            if let Some(SetId(id)) = self.set_ids.remove(&Hash(key.hash)) {
+                self.used[0].remove(&id);
+            }
+        } else if let Some(BackendId(id)) = self.backend_ids.remove(&Hash(key.hash)) {
+            self.used[1].remove(&id);
+        }
     }
 }
 

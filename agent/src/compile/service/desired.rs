@@ -1,6 +1,6 @@
 //! What the kernel should hold, by content instead of by number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use weir_abi::service::{Backend, BackendState, ServiceKey, marker};
 use weir_abi::{PortBe, Proto};
@@ -67,6 +67,25 @@ impl Desired {
                     self.backends.insert(backend.hash, backend.value);
                 }
             }
+        }
+    }
+}
+
+/// What has changed in [`Desired`] since the kernel last agreed with it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changed {
+    pub(super) frontends: BTreeSet<ServiceKey>,
+    pub(super) sets: BTreeSet<Hash>,
+    pub(super) backends: BTreeSet<Hash>,
+}
+
+impl Changed {
+    /// Everything of a Service that comes or goes.
+    pub(super) fn note(&mut self, service: &Compiled) {
+        self.frontends.extend(keys(service));
+        for port in service.ports.values() {
+            self.sets.extend(port.set);
+            self.backends.extend(port.backends.iter().map(|b| b.hash));
         }
     }
 }

@@ -8,7 +8,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use weir_abi::Addr;
 
 use super::compile::{Compiled, compile};
-use super::desired::Desired;
+use super::desired::{Changed, Desired};
 use super::parse::{self, ParsedService, ParsedSlice, Problem, ServiceName};
 use crate::state::{Change, Kind, Object};
 
@@ -23,6 +23,7 @@ pub struct ServiceIndex {
     claims: BTreeMap<Addr, BTreeSet<(i64, ServiceName)>>,
     compiled: BTreeMap<ServiceName, Compiled>,
     desired: Desired,
+    changed: Changed,
 }
 
 impl ServiceIndex {
@@ -59,6 +60,16 @@ impl ServiceIndex {
     /// What the kernel should hold.
     pub fn desired(&self) -> &Desired {
         &self.desired
+    }
+
+    /// What has changed in [`ServiceIndex::desired`] since [`ServiceIndex::settled`].
+    pub fn changed(&self) -> &Changed {
+        &self.changed
+    }
+
+    /// The kernel agrees with what it should hold.
+    pub fn settled(&mut self) {
+        self.changed = Changed::default();
     }
 
     /// How many Services have frontends here.
@@ -185,12 +196,14 @@ impl ServiceIndex {
         for (name, _) in &changed {
             if let Some(old) = self.compiled.remove(*name) {
                 self.desired.remove(&old);
+                self.changed.note(&old);
             }
         }
         let any = !changed.is_empty();
         for (name, new) in changed {
             if let Some(new) = new {
                 self.desired.add(&new);
+                self.changed.note(&new);
                 self.compiled.insert(name.clone(), new);
             }
         }

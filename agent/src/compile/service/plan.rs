@@ -23,6 +23,8 @@ pub struct Plan {
     /// What nothing refers to after that; [`super::Collector`] deletes it when no program can still
     /// be reading it.
     pub garbage: Vec<Garbage>,
+    /// What may have been garbage before and is wanted again.
+    pub wanted: Vec<Garbage>,
 }
 
 impl Plan {
@@ -32,18 +34,30 @@ impl Plan {
     }
 }
 
-/// Plans the change of everything that differs.
-pub fn plan(actual: &ServiceActual, desired: &Desired) -> Plan {
-    let mut planner = Planner::new(actual);
+/// Plans the change of everything that differs, or only of what has `changed` if all the rest is
+/// known to agree.
+pub fn plan(actual: &ServiceActual, desired: &Desired, changed: Option<&Changed>) -> Plan {
+    let mut planner = Planner::new(actual, changed);
     planner.build(desired);
     planner.flip(desired);
     planner.retire(desired);
-    planner.plan.garbage = garbage(actual, desired);
+    planner.garbage(desired);
     planner.plan
+}
+
+/// The entries of a map, or those of the given keys.
+fn among<'a, K: Ord, V>(
+    map: &'a BTreeMap<K, V>,
+    keys: Option<&'a BTreeSet<K>>,
+) -> impl Iterator<Item = (&'a K, &'a V)> {
+    let some = keys.map(|keys| keys.iter().filter_map(|key| map.get_key_value(key)));
+    let all = keys.is_none().then(|| map.iter());
+    some.into_iter().flatten().chain(all.into_iter().flatten())
 }
 
 struct Planner<'a> {
     actual: &'a ServiceActual,
+    changed: Option<&'a Changed>,
     sets: Numbers<'a, SetId>,
     backends: Numbers<'a, BackendId>,
     plan: Plan,
@@ -53,7 +67,7 @@ struct Planner<'a> {
 struct Numbers<'a, Id> {
     given: &'a BTreeMap<Hash, Id>,
     new: BTreeMap<Hash, Id>,
-    used: BTreeSet<u32>,
+    used: &'a dyn Fn(u32) -> bool,
     cursor: u32,
 }
 

@@ -285,7 +285,7 @@ fn deleting_everything_leaves_nothing_and_order_does_not_matter() {
         slices
             .iter()
             .cloned()
-            .map(crate::state::Object::EndpointSlice),
+            .map(|s| crate::state::Object::EndpointSlice(Box::new(s))),
     );
     let mut index = forward;
     for object in keys {

@@ -1,0 +1,182 @@
+use super::*;
+
+fn net(text: &str) -> IpNetwork {
+    text.parse().unwrap()
+}
+
+fn node(name: &str, cidrs: &[&str], ips: &[&str]) -> NodeView {
+    NodeView {
+        name: name.into(),
+        pod_cidrs: cidrs.iter().map(|c| net(c)).collect(),
+        internal_ips: ips.iter().map(|i| i.parse().unwrap()).collect(),
+    }
+}
+
+fn uplink() -> Uplink {
+    Uplink {
+        index: 2,
+        name: "eth0".into(),
+        mtu: 1450,
+        addresses: vec![net("192.0.2.1/24"), net("2001:db8::1/64")],
+    }
+}
+
+fn two() -> Vec<NodeView> {
+    vec![
+        node(
+            "n1",
+            &["10.0.1.0/24", "fd00:1::/64"],
+            &["192.0.2.1", "2001:db8::1"],
+        ),
+        node(
+            "n2",
+            &["10.0.2.0/24", "fd00:2::/64"],
+            &["192.0.2.2", "2001:db8::2"],
+        ),
+    ]
+}
+
+fn compiled(nodes: &[NodeView]) -> Desired {
+    compile(
+        nodes,
+        Facts {
+            name: "n1",
+            uplinks: &[uplink()],
+            mtu: None,
+        },
+    )
+}
+
+fn hops(desired: &Desired) -> Vec<String> {
+    desired
+        .routes
+        .iter()
+        .map(|r| format!("{r} {:?}", r.kind))
+        .collect()
+}
+
+#[test]
+fn another_nodes_cidrs_are_routed_by_its_address_of_the_same_family() {
+    let desired = compiled(&two());
+    assert_eq!(
+        hops(&desired),
+        [
+            "route 10.0.1.0/24 Unreachable",
+            "route fd00:1::/64 Unreachable",
+            "route 10.0.2.0/24 via 192.0.2.2 dev #2 Unicast",
+            "route fd00:2::/64 via 2001:db8::2 dev #2 Unicast",
+        ]
+    );
+    assert!(desired.routes.iter().all(|r| r.protocol == PROTOCOL));
+    let cidr = |text| desired.node_cidrs[&key(net(text))];
+    assert_eq!(
+        cidr("10.0.1.0/24"),
+        NodeCidr {
+            node: 0,
+            ifindex: 0
+        }
+    );
+    assert_eq!(cidr("fd00:2::/64").ifindex, 2);
+    assert_ne!(cidr("fd00:2::/64").node, 0);
+    assert!(desired.problems.is_empty(), "{:?}", desired.problems);
+}
+
+#[test]
+fn own_addresses_are_those_of_the_object_and_of_the_uplinks() {
+    let mut nodes = two();
+    nodes[0].internal_ips.push("198.51.100.7".parse().unwrap());
+    let addresses: Vec<String> = compiled(&nodes)
+        .node_addrs
+        .iter()
+        .map(|a| a.to_ip().to_string())
+        .collect();
+    for own in ["192.0.2.1", "2001:db8::1", "198.51.100.7"] {
+        assert!(addresses.contains(&own.to_owned()), "{addresses:?}");
+    }
+    assert_eq!(addresses.len(), 3);
+}
+
+#[test]
+fn the_node_file_takes_the_uplinks_mtu_unless_one_is_configured() {
+    let file = compiled(&two()).file.unwrap();
+    assert_eq!(file.mtu, 1450);
+    assert_eq!(file.pod_cidrs, [net("10.0.1.0/24"), net("fd00:1::/64")]);
+    let facts = Facts {
+        name: "n1",
+        uplinks: &[uplink()],
+        mtu: Some(1400),
+    };
+    assert_eq!(compile(&two(), facts).file.unwrap().mtu, 1400);
+}
+
+#[test]
+fn an_unknown_own_node_gives_no_file_and_says_so() {
+    let desired = compiled(&two()[1..]);
+    assert_eq!(desired.file, None);
+    assert!(
+        desired.problems[0].contains("--node-name"),
+        "{:?}",
+        desired.problems
+    );
+}
+
+#[test]
+fn a_node_that_cannot_be_routed_to_is_named_and_still_known_as_a_place_of_pods() {
+    let nodes = [
+        &two()[..1],
+        &[node(
+            "n3",
+            &["10.0.3.0/24", "fd00:3::/64"],
+            &["203.0.113.3"],
+        )],
+    ]
+    .concat();
+    let desired = compiled(&nodes);
+    assert_eq!(desired.routes.len(), 2);
+    assert_eq!(desired.node_cidrs[&key(net("10.0.3.0/24"))].ifindex, 0);
+    let problems = desired.problems.join("\n");
+    assert!(
+        problems.contains("203.0.113.3") && problems.contains("fd00:3::/64"),
+        "{problems}"
+    );
+}
+
+#[test]
+fn only_routes_that_differ_are_written_and_only_ours_are_removed() {
+    let desired = compiled(&two()).routes;
+    assert_eq!(diff_routes(&desired, &desired), RouteChange::default());
+    let mut foreign = Route::to(net("10.0.9.0/24")).via(2, "192.0.2.9".parse().unwrap());
+    let mut actual = desired.clone();
+    actual.push(foreign.clone());
+    assert_eq!(diff_routes(&actual, &desired), RouteChange::default());
+    foreign.protocol = PROTOCOL;
+    *actual.last_mut().unwrap() = foreign.clone();
+    actual[2].gateway = Some("192.0.2.99".parse().unwrap());
+    let change = diff_routes(&actual, &desired);
+    assert_eq!(change.replace, [desired[2].clone()]);
+    assert_eq!(change.remove, [actual[2].clone(), foreign]);
+}
+
+#[test]
+fn a_malformed_node_is_named_with_its_field_and_the_rest_of_it_counts() {
+    let node: Node = serde_json::from_value(serde_json::json!({
+        "metadata": {"name": "n9"},
+        "spec": {"podCIDRs": ["10.0.9.7/24", "nonsense"]},
+        "status": {"addresses": [
+            {"type": "InternalIP", "address": "x"},
+            {"type": "InternalIP", "address": "192.0.2.9"},
+            {"type": "Hostname", "address": "n9"},
+        ]},
+    }))
+    .unwrap();
+    let mut problems = Vec::new();
+    let view = NodeView::of(&node, &mut problems);
+    assert_eq!(view.pod_cidrs, [net("10.0.9.0/24")]);
+    assert_eq!(view.internal_ips, ["192.0.2.9".parse::<IpAddr>().unwrap()]);
+    assert_eq!(problems.len(), 2);
+    assert!(
+        problems[0].contains("n9") && problems[0].contains("podCIDRs"),
+        "{problems:?}"
+    );
+    assert!(problems[1].contains("status.addresses"), "{problems:?}");
+}

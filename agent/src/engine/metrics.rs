@@ -1,0 +1,117 @@
+//! What `/metrics` shows.
+
+use weir_api::status::{Activity, Counts, Status};
+
+use super::Engine;
+use crate::metrics::{self, Text};
+
+impl Engine {
+    /// The page.
+    pub(super) fn metrics(&self) -> String {
+        let mut text = Text::default();
+        state(&mut text, &self.status());
+        let waiting = self.pending.len() as f64;
+        text.gauge(
+            "weir_adoptions_waiting",
+            "ADDs that wait for their Pod.",
+            &[],
+            waiting,
+        );
+        self.work(&mut text);
+        let help = "Entries of policy maps.";
+        for (map, entries) in self.policy.sizes() {
+            text.gauge("weir_map_entries", help, &[("map", map)], entries as f64);
+        }
+        metrics::packets(&mut text, &self.counters);
+        text.finish()
+    }
+
+    /// What the loop has done.
+    fn work(&self, text: &mut Text) {
+        let stats = &self.stats;
+        let help = "ADDs by result.";
+        for (result, n) in [("adopted", stats.adopted), ("refused", stats.refused)] {
+            text.counter(
+                "weir_adoptions_total",
+                help,
+                &[("result", result)],
+                n as f64,
+            );
+        }
+        text.counter(
+            "weir_applies_total",
+            "Rounds of applying.",
+            &[],
+            stats.applies as f64,
+        );
+        let help = "Time spent in applying.";
+        text.counter("weir_apply_seconds_total", help, &[], stats.apply_seconds);
+        let help = "Rounds in which something failed.";
+        text.counter(
+            "weir_apply_errors_total",
+            help,
+            &[],
+            stats.apply_errors as f64,
+        );
+    }
+}
+
+/// What the status says.
+fn state(text: &mut Text, status: &Status) {
+    let agent = [
+        ("version", status.version.as_str()),
+        ("node", status.node.as_str()),
+    ];
+    text.gauge(
+        "weir_agent_info",
+        "The agent's version and node.",
+        &agent,
+        1.0,
+    );
+    let flag = |b: bool| if b { 1.0 } else { 0.0 };
+    let help = "Whether the source has synced.";
+    text.gauge("weir_source_synced", help, &[], flag(status.synced));
+    text.gauge(
+        "weir_ready",
+        "Whether ADD can be served.",
+        &[],
+        flag(status.ready),
+    );
+    let problems = status.degraded.len() as f64;
+    text.gauge("weir_problems", "Things that are wrong now.", &[], problems);
+    let Counts {
+        endpoints,
+        services,
+        policies,
+        pods,
+    } = status.counts;
+    let help = "Objects and endpoints the agent knows of.";
+    for (kind, n) in [
+        ("endpoint", endpoints),
+        ("service", services),
+        ("policy", policies),
+        ("pod", pods),
+    ] {
+        text.gauge("weir_objects", help, &[("kind", kind)], n as f64);
+    }
+    let Activity {
+        map_writes,
+        programs_replaced,
+        links_changed,
+        routes_changed,
+    } = status.activity;
+    let help = "Changes of the kernel's state since the agent started.";
+    for (kind, n) in [
+        ("map", map_writes),
+        ("program", programs_replaced as u64),
+        ("link", links_changed),
+        ("route", routes_changed),
+    ] {
+        text.counter(
+            "weir_kernel_changes_total",
+            help,
+            &[("kind", kind)],
+            n as f64,
+        );
+    }
+}
