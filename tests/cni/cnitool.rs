@@ -1,6 +1,10 @@
 //! The reference client: `cnitool` of github.com/containernetworking/cni, which goes through libcni
 //! as containerd and CRI-O do. Building it needs Go, which `cargo xtask test` must not: `.ci/cnitool`
 //! runs this, with the program's path in `WEIR_CNITOOL`.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 #[allow(dead_code, reason = "the other tests use the rest of it")]
 mod support;

@@ -136,7 +136,7 @@ fn a_veth_peer_is_made_in_its_namespace_and_never_seen_elsewhere() {
 }
 
 #[test]
-fn addresses_routes_neighbours_and_rules_are_written_listed_and_removed() {
+fn addresses_routes_and_neighbours_are_written_listed_and_removed() {
     let (a, b) = (NetNs::create().unwrap(), NetNs::create().unwrap());
     let netlink = Netlink::open_in(&a).unwrap();
     netlink.create_veth(&veth("v0", "v1", &b)).unwrap();
@@ -186,19 +186,6 @@ fn addresses_routes_neighbours_and_rules_are_written_listed_and_removed() {
         assert!(!netlink.delete_neighbour(index, hop).unwrap());
         assert!(netlink.delete_address(index, network).unwrap());
         assert!(!netlink.delete_address(index, network).unwrap());
-        let rule = Rule {
-            ipv6: network.is_ipv6(),
-            priority: 7000,
-            table: 1000,
-            mark: Some((0x100, 0xf00)),
-            from: Some(network),
-            to: None,
-            input: Some("v0".into()),
-        };
-        netlink.add_rule(&rule).unwrap();
-        assert!(netlink.rules().unwrap().contains(&rule));
-        assert!(netlink.delete_rule(&rule).unwrap());
-        assert!(!netlink.delete_rule(&rule).unwrap());
     }
     let blackhole = Route {
         kind: RouteKind::Blackhole,
@@ -224,6 +211,28 @@ fn addresses_routes_neighbours_and_rules_are_written_listed_and_removed() {
         .unwrap();
     let link = netlink.link("v0").unwrap();
     assert_eq!((link.mtu, link.up), (1280, false));
+}
+
+#[test]
+fn rules_are_written_listed_and_removed() {
+    let ns = NetNs::create().unwrap();
+    let netlink = Netlink::open_in(&ns).unwrap();
+    for from in ["10.0.0.1/32", "fd00::/64"] {
+        let network: weir_net::IpNetwork = from.parse().unwrap();
+        let rule = Rule {
+            ipv6: network.is_ipv6(),
+            priority: 7000,
+            table: 1000,
+            mark: Some((0x100, 0xf00)),
+            from: Some(network),
+            to: None,
+            input: Some("v0".into()),
+        };
+        netlink.add_rule(&rule).unwrap();
+        assert!(netlink.rules().unwrap().contains(&rule));
+        assert!(netlink.delete_rule(&rule).unwrap());
+        assert!(!netlink.delete_rule(&rule).unwrap());
+    }
 }
 
 #[test]
