@@ -9,6 +9,7 @@ pub mod client;
 pub mod endpoint;
 pub mod error;
 pub mod node_file;
+pub mod policy;
 pub mod service;
 pub mod status;
 pub mod verdict;

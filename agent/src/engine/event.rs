@@ -4,6 +4,7 @@ use tokio::sync::{mpsc, oneshot};
 use weir_api::{
     endpoint::{AdoptRequest, Endpoint},
     error::{ApiError, Reason},
+    policy::PolicyInfo,
     service::ServiceInfo,
     status::Status,
     verdict::{KernelVerdict, VerdictRequest},
@@ -42,7 +43,7 @@ pub enum Command {
     /// Every object, as a `kind: List`.
     Objects(Reply<serde_json::Value>),
     /// NetworkPolicies and whom they select here.
-    Policies(Reply<serde_json::Value>),
+    Policies(Reply<Vec<PolicyInfo>>),
     /// Services and their backends.
     Services(Reply<Vec<ServiceInfo>>),
     /// What the kernel's maps say.

@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use weir_api::{
-    endpoint::{AdoptRequest, Endpoint},
+    endpoint::{AdoptRequest, Direction, Endpoint},
     error::{ApiError, Reason},
+    policy::PolicyInfo,
     status::{Activity, Counts, Status},
 };
 
@@ -13,7 +14,10 @@ use super::{
     adopt::Pending,
     endpoints::{self, Key},
 };
-use crate::{compile, state::Kind};
+use crate::{
+    compile,
+    state::{Kind, ObjectKey},
+};
 
 impl Engine {
     /// Answers, or remembers to.
@@ -33,7 +37,7 @@ impl Engine {
             Command::Endpoints(reply) => drop(reply.send(self.endpoint_list())),
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Objects(reply) => drop(reply.send(self.store.to_list())),
-            Command::Policies(reply) => drop(reply.send(serde_json::json!([]))),
+            Command::Policies(reply) => drop(reply.send(self.policies())),
             Command::Services(reply) => drop(reply.send(self.services.list())),
             Command::Verdict(request, reply) => {
                 let answer = match self.view.verdict(&request) {
@@ -145,6 +149,32 @@ impl Engine {
             )
         });
         list
+    }
+
+    /// Every NetworkPolicy, sorted, with the endpoints it isolates.
+    fn policies(&self) -> Vec<PolicyInfo> {
+        let endpoints = self.endpoint_list();
+        let isolated = |name: &str, direction: fn(&Endpoint) -> &Direction| -> Vec<String> {
+            endpoints
+                .iter()
+                .filter(|e| direction(e).isolated_by.iter().any(|by| by == name))
+                .filter_map(|e| e.attachment.pod.as_ref())
+                .map(|pod| format!("{}/{}", pod.namespace, pod.name))
+                .collect()
+        };
+        let policies = self.store.of(Kind::NetworkPolicy).map(|object| {
+            let ObjectKey {
+                namespace, name, ..
+            } = object.key();
+            let full = format!("{namespace}/{name}");
+            PolicyInfo {
+                ingress: isolated(&full, |e| &e.ingress),
+                egress: isolated(&full, |e| &e.egress),
+                namespace,
+                name,
+            }
+        });
+        policies.collect()
     }
 
     /// How the agent is.

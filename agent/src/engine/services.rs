@@ -47,8 +47,8 @@ impl Services {
     /// # Errors
     /// The first write that fails; every frontend then has its old or its new backends.
     pub fn sync(&mut self, now: Instant) -> Result<(), Error> {
-        let since = |at: Instant| at.saturating_duration_since(self.epoch);
-        let next: Option<Duration> = self.maps.sync(self.index.desired(), since(now))?;
+        let since = now.saturating_duration_since(self.epoch);
+        let next: Option<Duration> = self.maps.sync(&mut self.index, since)?;
         self.due = next.map(|next| self.epoch + next);
         Ok(())
     }
