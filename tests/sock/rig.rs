@@ -230,7 +230,7 @@ impl Rig {
 
     /// Writes what the Services need, as the agent does.
     fn program(&mut self) {
-        let plan = plan(&self.actual, self.services.desired());
+        let plan = plan(&self.actual, self.services.desired(), None);
         for write in plan.writes() {
             self.perform(write);
             self.actual.apply(write);

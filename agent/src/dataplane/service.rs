@@ -9,7 +9,7 @@ use weir_abi::service::{Backend, BackendId, Service, ServiceKey, SlotKey};
 use super::Error;
 use super::pins::Pins;
 use super::table::{Table, Writes};
-use crate::compile::service::{Collector, Desired, ServiceActual, ServiceWrite, plan};
+use crate::compile::service::{Collector, ServiceActual, ServiceIndex, ServiceWrite, plan};
 
 /// How long what nothing refers to stays: no program runs nearly as long, so none can still be
 /// reading a set when it is deleted, nor meet its number with another content.
@@ -23,6 +23,8 @@ pub struct ServiceMaps {
     backends: Table<BackendId, Backend>,
     actual: ServiceActual,
     collector: Collector,
+    /// The maps are known to hold what the index last said, but for what it has noted as changed.
+    settled: bool,
 }
 
 impl ServiceMaps {
@@ -38,6 +40,7 @@ impl ServiceMaps {
             backends: Table::open(pins, map::BACKENDS, writes)?,
             actual: ServiceActual::default(),
             collector: Collector::default(),
+            settled: false,
         };
         maps.read_back()?;
         Ok(maps)
@@ -48,6 +51,8 @@ impl ServiceMaps {
     /// # Errors
     /// The kernel's.
     pub fn read_back(&mut self) -> Result<(), Error> {
+        self.settled = false;
+        self.collector = Collector::default();
         self.actual = ServiceActual::new(
             self.ids.entries()?,
             self.services.entries()?,
@@ -69,12 +74,20 @@ impl ServiceMaps {
     /// # Errors
     /// The first write that fails ends it; every frontend then has its old or its new backends,
     /// and the next call goes on from there.
-    pub fn sync(&mut self, desired: &Desired, now: Duration) -> Result<Option<Duration>, Error> {
-        let plan = plan(&self.actual, desired);
-        self.collector.note(now, &plan.garbage);
+    pub fn sync(
+        &mut self,
+        index: &mut ServiceIndex,
+        now: Duration,
+    ) -> Result<Option<Duration>, Error> {
+        let changed = self.settled.then(|| index.changed());
+        let plan = plan(&self.actual, index.desired(), changed);
+        self.settled = false;
+        self.collector.note(now, &plan);
         self.perform(plan.writes())?;
         let due = self.collector.due(now, GRACE, &self.actual);
         self.perform(&due)?;
+        self.settled = true;
+        index.settled();
         Ok(self.collector.next(GRACE))
     }
 

@@ -8,6 +8,7 @@ use weir_abi::service::{BackendId, SetId};
 
 use super::actual::{ServiceActual, ServiceWrite};
 use super::hash::Hash;
+use super::plan::Plan;
 
 /// A number that is in use for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,18 +21,20 @@ pub enum Garbage {
 
 /// Remembers since when each piece of garbage is garbage. Times are those of any clock that does
 /// not go back, as a span since any moment.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Collector {
     since: BTreeMap<Garbage, Duration>,
 }
 
 impl Collector {
-    /// Takes the garbage of the latest [`super::Plan`]: what is not in it any more is wanted again.
-    pub fn note(&mut self, now: Duration, garbage: &[Garbage]) {
-        let since = garbage
-            .iter()
-            .map(|g| (*g, self.since.get(g).copied().unwrap_or(now)));
-        self.since = since.collect();
+    /// Takes the garbage of the latest plan, and forgets what it wants again.
+    pub fn note(&mut self, now: Duration, plan: &Plan) {
+        for garbage in &plan.wanted {
+            self.since.remove(garbage);
+        }
+        for garbage in &plan.garbage {
+            self.since.entry(*garbage).or_insert(now);
+        }
     }
 
     /// When the next piece is due, if `grace` must have passed.

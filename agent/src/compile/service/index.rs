@@ -106,6 +106,21 @@ impl ServiceIndex {
         problems
     }
 
+    /// The keys of all Services and EndpointSlices that are in use.
+    #[cfg(test)]
+    pub(super) fn object_keys(&self) -> Vec<crate::state::ObjectKey> {
+        let key = |kind, name: &ServiceName| crate::state::ObjectKey {
+            kind,
+            namespace: name.namespace.clone(),
+            name: name.name.clone(),
+        };
+        let services = self.services.keys().map(|name| key(Kind::Service, name));
+        let slices = self.slices.keys();
+        services
+            .chain(slices.map(|name| key(Kind::EndpointSlice, name)))
+            .collect()
+    }
+
     /// Every Service with its parse result and, per port and family, its backends.
     pub(super) fn compiled(
         &self,

@@ -27,7 +27,7 @@ mod tests;
 
 pub use actual::{ServiceActual, ServiceWrite};
 pub use collect::{Collector, Garbage};
-pub use desired::{Desired, Target};
+pub use desired::{Changed, Desired, Target};
 pub use hash::Hash;
 pub use index::ServiceIndex;
 pub use parse::{Problem, ServiceName};

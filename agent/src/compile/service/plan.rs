@@ -7,7 +7,7 @@ use weir_abi::service::{Backend, BackendId, BackendState, Service, ServiceKey, S
 
 use super::actual::{ServiceActual, ServiceWrite};
 use super::collect::Garbage;
-use super::desired::{Desired, Target};
+use super::desired::{Changed, Desired, Target};
 use super::hash::Hash;
 
 /// Writes to be made in this order, stopping at the first that fails. Wherever it stops, every
@@ -67,21 +67,11 @@ struct Planner<'a> {
 struct Numbers<'a, Id> {
     given: &'a BTreeMap<Hash, Id>,
     new: BTreeMap<Hash, Id>,
-    used: &'a dyn Fn(u32) -> bool,
+    make: fn(u32) -> Id,
     cursor: u32,
 }
 
-impl<'a, Id: Copy + From32> Numbers<'a, Id> {
-    fn new(given: &'a BTreeMap<Hash, Id>, cursor: u32) -> Self {
-        let used = given.values().map(|id| id.to_u32()).collect();
-        Self {
-            given,
-            new: BTreeMap::new(),
-            used,
-            cursor,
-        }
-    }
-
+impl<Id: Copy> Numbers<'_, Id> {
     fn find(&self, hash: Hash) -> Option<Id> {
         self.given
             .get(&hash)
@@ -91,59 +81,49 @@ impl<'a, Id: Copy + From32> Numbers<'a, Id> {
 
     /// The number of the content, and whether it is new. There are 2^32 - 1, and the map of them
     /// holds far fewer.
-    fn give(&mut self, hash: Hash) -> (Id, bool) {
+    fn give(&mut self, hash: Hash, is_used: impl Fn(u32) -> bool) -> (Id, bool) {
         if let Some(id) = self.find(hash) {
             return (id, false);
         }
         loop {
             self.cursor = self.cursor.wrapping_add(1).max(1);
-            if self.used.insert(self.cursor) {
+            if !is_used(self.cursor) {
                 break;
             }
         }
-        let id = Id::from_u32(self.cursor);
+        let id = (self.make)(self.cursor);
         self.new.insert(hash, id);
         (id, true)
     }
 }
 
-trait From32 {
-    fn from_u32(id: u32) -> Self;
-    fn to_u32(self) -> u32;
-}
-
-impl From32 for SetId {
-    fn from_u32(id: u32) -> Self {
-        Self(id)
-    }
-    fn to_u32(self) -> u32 {
-        self.0
-    }
-}
-
-impl From32 for BackendId {
-    fn from_u32(id: u32) -> Self {
-        Self(id)
-    }
-    fn to_u32(self) -> u32 {
-        self.0
-    }
-}
-
 impl<'a> Planner<'a> {
-    fn new(actual: &'a ServiceActual) -> Self {
+    fn new(actual: &'a ServiceActual, changed: Option<&'a Changed>) -> Self {
+        let cursor = actual.cursor();
         Self {
             actual,
-            sets: Numbers::new(&actual.set_ids, actual.cursor()),
-            backends: Numbers::new(&actual.backend_ids, actual.cursor()),
+            changed,
+            sets: Numbers {
+                given: &actual.set_ids,
+                new: BTreeMap::new(),
+                make: SetId,
+                cursor,
+            },
+            backends: Numbers {
+                given: &actual.backend_ids,
+                new: BTreeMap::new(),
+                make: BackendId,
+                cursor,
+            },
             plan: Plan::default(),
         }
     }
 
     fn build(&mut self, desired: &Desired) {
         let active = |b: &Backend| b.state == BackendState::Active as u8;
-        for (hash, backend) in desired.backends.iter().filter(|(_, b)| active(b)) {
-            let (id, new) = self.backends.give(*hash);
+        let backends = among(&desired.backends, self.changed.map(|c| &c.backends));
+        for (hash, backend) in backends.filter(|(_, b)| active(b)) {
+            let (id, new) = self.backends.give(*hash, |id| self.actual.is_backend(id));
             if new {
                 let key = hash.key(IdKind::Backend);
                 self.plan.build.push(ServiceWrite::PutId(key, id.0));
@@ -152,8 +132,8 @@ impl<'a> Planner<'a> {
                 self.plan.build.push(ServiceWrite::PutBackend(id, *backend));
             }
         }
-        for (hash, members) in &desired.sets {
-            let (set, new) = self.sets.give(*hash);
+        for (hash, members) in among(&desired.sets, self.changed.map(|c| &c.sets)) {
+            let (set, new) = self.sets.give(*hash, |id| self.actual.is_set(id));
             if new {
                 self.plan
                     .build
@@ -175,23 +155,18 @@ impl<'a> Planner<'a> {
     /// last.
     fn flip(&mut self, desired: &Desired) {
         let is_marker = |key: &ServiceKey| *key == ServiceKey::marker(key.addr);
+        let changed = self.changed.map(|c| &c.frontends);
         for markers in [true, false] {
-            let keys = self
-                .actual
-                .services
-                .keys()
-                .filter(|key| is_marker(key) == markers);
+            let keys = among(&self.actual.services, changed).map(|(key, _)| key);
+            let keys = keys.filter(|key| is_marker(key) == markers);
             let gone = keys.filter(|key| !desired.frontends.contains_key(key));
             self.plan
                 .flip
                 .extend(gone.map(|key| ServiceWrite::DeleteService(*key)));
         }
         for markers in [false, true] {
-            for (key, target) in desired
-                .frontends
-                .iter()
-                .filter(|(k, _)| is_marker(k) == markers)
-            {
+            let frontends = among(&desired.frontends, changed);
+            for (key, target) in frontends.filter(|(key, _)| is_marker(key) == markers) {
                 let value = self.value(desired, target);
                 if self.actual.services.get(key) != Some(&value) {
                     self.plan.flip.push(ServiceWrite::PutService(*key, value));
@@ -224,15 +199,13 @@ impl<'a> Planner<'a> {
     }
 
     fn retire(&mut self, desired: &Desired) {
-        let mut state: BTreeMap<BackendId, u8> = BTreeMap::new();
-        for (hash, backend) in &desired.backends {
-            state.extend(self.backends.find(*hash).map(|id| (id, backend.state)));
-        }
-        for (id, backend) in &self.actual.backends {
-            let wanted = state
-                .get(id)
-                .copied()
-                .unwrap_or(BackendState::Removed as u8);
+        let changed = self.changed.map(|c| &c.backends);
+        for (hash, id) in among(&self.actual.backend_ids, changed) {
+            let wanted = desired.backends.get(hash).map(|b| b.state);
+            let wanted = wanted.unwrap_or(BackendState::Removed as u8);
+            let Some(backend) = self.actual.backends.get(id) else {
+                continue;
+            };
             // Those that are wanted Active were written before the flip.
             if wanted != BackendState::Active as u8 && wanted != backend.state {
                 let backend = Backend {
@@ -245,18 +218,24 @@ impl<'a> Planner<'a> {
             }
         }
     }
-}
 
-fn garbage(actual: &ServiceActual, desired: &Desired) -> Vec<Garbage> {
-    let sets = actual
-        .set_ids
-        .iter()
-        .filter(|(hash, _)| !desired.sets.contains_key(hash));
-    let backends = actual
-        .backend_ids
-        .iter()
-        .filter(|(hash, _)| !desired.backends.contains_key(hash));
-    let sets = sets.map(|(hash, id)| Garbage::Set(*hash, *id));
-    sets.chain(backends.map(|(hash, id)| Garbage::Backend(*hash, *id)))
-        .collect()
+    fn garbage(&mut self, desired: &Desired) {
+        let sets = among(&self.actual.set_ids, self.changed.map(|c| &c.sets));
+        let sets =
+            sets.map(|(hash, id)| (desired.sets.contains_key(hash), Garbage::Set(*hash, *id)));
+        let backends = among(&self.actual.backend_ids, self.changed.map(|c| &c.backends));
+        let backends = backends.map(|(hash, id)| {
+            (
+                desired.backends.contains_key(hash),
+                Garbage::Backend(*hash, *id),
+            )
+        });
+        for (wanted, number) in sets.chain(backends) {
+            if wanted {
+                self.plan.wanted.push(number);
+            } else {
+                self.plan.garbage.push(number);
+            }
+        }
+    }
 }

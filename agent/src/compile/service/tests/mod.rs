@@ -78,7 +78,7 @@ fn index(services: &[Service], slices: &[EndpointSlice]) -> ServiceIndex {
 /// The kernel after everything was planned and written.
 fn programmed(index: &ServiceIndex) -> ServiceActual {
     let mut actual = ServiceActual::default();
-    for write in plan(&actual.clone(), index.desired()).writes() {
+    for write in plan(&actual.clone(), index.desired(), None).writes() {
         actual.apply(write);
     }
     actual

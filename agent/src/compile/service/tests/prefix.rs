@@ -9,6 +9,7 @@ use weir_abi::{Addr, Proto};
 
 use super::select::{Seen, seen};
 use super::*;
+use crate::state::{Change, Object};
 
 const ADDRESSES: [&str; 3] = ["10.96.0.1", "10.96.0.2", "fd96::1"];
 const PORTS: [u16; 3] = [80, 81, 82];
@@ -43,9 +44,9 @@ fn random_cluster() -> impl Strategy<Value = Vec<Option<Random>>> {
     prop::collection::vec(prop::option::weighted(0.8, random_service()), 2)
 }
 
-/// The index of such a cluster.
-fn cluster(services: &[Option<Random>]) -> ServiceIndex {
-    let mut index = ServiceIndex::default();
+/// The objects of such a cluster.
+fn objects(services: &[Option<Random>]) -> Vec<Object> {
+    let mut objects = Vec::new();
     for (number, random) in services.iter().enumerate() {
         let Some(random) = random else { continue };
         let name = format!("s{number}");
@@ -55,13 +56,12 @@ fn cluster(services: &[Option<Random>]) -> ServiceIndex {
         if random.second_port {
             ports.push(json!({"name": "more", "port": 81}));
         }
-        index.apply_service(&service_with(
-            &name,
-            json!({"clusterIPs": addresses, "ports": ports}),
-        ));
+        let service = service_with(&name, json!({"clusterIPs": addresses, "ports": ports}));
+        objects.push(Object::Service(Box::new(service)));
         for v6 in [false, true] {
             let mut endpoints = Vec::new();
-            for (pod, (state, life)) in random.pods.iter().enumerate().filter(|(_, p)| p.0 != '-') {
+            let pods = random.pods.iter().enumerate();
+            for (pod, (state, life)) in pods.filter(|(_, (state, _))| *state != '-') {
                 let address = if v6 {
                     format!("fd01::{pod}:1")
                 } else {
@@ -73,8 +73,17 @@ fn cluster(services: &[Option<Random>]) -> ServiceIndex {
             }
             let ports = json!([{"name": "web", "port": 8080}, {"name": "more", "port": 8081}]);
             let slice = slice_with(&format!("{name}-{v6}"), &name, ports, json!(endpoints));
-            index.apply_slice(&slice);
+            objects.push(Object::EndpointSlice(Box::new(slice)));
         }
+    }
+    objects
+}
+
+/// The index of such a cluster.
+fn cluster(services: &[Option<Random>]) -> ServiceIndex {
+    let mut index = ServiceIndex::default();
+    for object in objects(services) {
+        index.apply(&Change::Apply(object));
     }
     index
 }
@@ -153,8 +162,8 @@ proptest! {
         for (random, stop, killed, late) in steps {
             let index = cluster(&random);
             desired = index.desired().clone();
-            let change = plan(&actual, &desired);
-            collector.note(now, &change.garbage);
+            let change = plan(&actual, &desired, None);
+            collector.note(now, &change);
             let mut writes: Vec<_> = change.writes().copied().collect();
             if late {
                 now += GRACE;
@@ -170,23 +179,73 @@ proptest! {
             }
         }
         // The next start completes the change, and a second one has nothing to do.
-        let writes: Vec<_> = plan(&actual, &desired).writes().copied().collect();
+        let writes: Vec<_> = plan(&actual, &desired, None).writes().copied().collect();
         perform(&mut actual, &writes, writes.len())?;
         let mut fresh = ServiceActual::default();
-        let from_nothing = plan(&fresh, &desired);
+        let from_nothing = plan(&fresh, &desired, None);
         from_nothing.writes().for_each(|write| fresh.apply(write));
         prop_assert_eq!(picture(&actual), picture(&fresh));
-        prop_assert_eq!(plan(&restarted(&actual), &desired).writes().count(), 0);
+        prop_assert_eq!(plan(&restarted(&actual), &desired, None).writes().count(), 0);
         // After the grace period nothing is left over.
-        let garbage = plan(&actual, &desired).garbage;
-        collector.note(now, &garbage);
+        collector.note(now, &plan(&actual, &desired, None));
         let collected = collector.due(now + GRACE, GRACE, &actual);
         perform(&mut actual, &collected, collected.len())?;
-        prop_assert_eq!(plan(&actual, &desired).garbage, vec![]);
+        prop_assert_eq!(plan(&actual, &desired, None).garbage, vec![]);
         prop_assert_eq!(actual.set_ids.len(), desired.sets.len());
         prop_assert_eq!(actual.slots.len(), desired.sets.values().map(Vec::len).sum::<usize>());
         prop_assert!(actual.backends.len() <= desired.backends.len());
         prop_assert_eq!(&actual.services.len(), &desired.frontends.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_plan_of_what_has_changed_leaves_nothing_for_a_plan_of_everything(
+        steps in prop::collection::vec(random_cluster(), 1..8),
+        late in any::<[bool; 8]>(),
+    ) {
+        let mut index = ServiceIndex::default();
+        let mut actual = ServiceActual::default();
+        let mut collector = Collector::default();
+        let mut now = Duration::ZERO;
+        for (step, late) in steps.iter().zip(late) {
+            turn_into(&mut index, step);
+            let change = plan(&actual, index.desired(), Some(index.changed()));
+            collector.note(now, &change);
+            change.writes().for_each(|write| actual.apply(write));
+            index.settled();
+            if late {
+                now += GRACE;
+                let writes = collector.due(now, GRACE, &actual);
+                writes.iter().for_each(|write| actual.apply(write));
+            }
+            let rest = plan(&actual, index.desired(), None);
+            prop_assert_eq!(rest.writes().collect::<Vec<_>>(), Vec::<&ServiceWrite>::new());
+            // What is garbage now will be collected, and nothing else.
+            let mut all = Collector::default();
+            all.note(Duration::ZERO, &rest);
+            let (mut mine, mut theirs) = (actual.clone(), actual.clone());
+            let far = now + 2 * GRACE;
+            let mut copy = collector.clone();
+            copy.due(far, GRACE, &actual).iter().for_each(|write| mine.apply(write));
+            all.due(far, GRACE, &actual).iter().for_each(|write| theirs.apply(write));
+            prop_assert_eq!(mine, theirs);
+        }
+    }
+}
+
+/// Makes an index that of another cluster, object by object.
+fn turn_into(index: &mut ServiceIndex, services: &[Option<Random>]) {
+    let new = objects(services);
+    for key in index.object_keys() {
+        if !new.iter().any(|object| object.key() == key) {
+            index.apply(&Change::Delete(key));
+        }
+    }
+    for object in new {
+        index.apply(&Change::Apply(object));
     }
 }
 
@@ -220,8 +279,13 @@ fn a_restarted_agent_finds_the_same_numbers() {
     let slices = [slice("a", "a", &[("10.1.0.1", 'r'), ("10.1.0.2", 'r')])];
     let services = [service("a", &["10.96.0.1"])];
     let actual = programmed(&index(&services, &slices));
-    let again = plan(&restarted(&actual), index(&services, &slices).desired());
-    assert_eq!(again, Plan::default());
+    let again = plan(
+        &restarted(&actual),
+        index(&services, &slices).desired(),
+        None,
+    );
+    assert_eq!(again.writes().count(), 0);
+    assert_eq!(again.garbage, []);
 }
 
 #[test]
@@ -232,7 +296,7 @@ fn a_backend_more_is_one_backend_one_set_and_one_write_that_moves_the_frontend()
     );
     let actual = programmed(&index);
     index.apply_slice(&slice("a", "a", &[("10.1.0.1", 'r'), ("10.1.0.2", 'r')]));
-    let plan = plan(&actual, index.desired());
+    let plan = plan(&actual, index.desired(), None);
     // Numbers of a backend and a set, the backend, two slots.
     assert_eq!(plan.build.len(), 5);
     assert!(
@@ -253,10 +317,10 @@ fn a_number_that_became_free_is_not_given_out_at_once() {
     let mut actual = programmed(&index);
     let first = *actual.backends.keys().next().unwrap();
     index.apply_slice(&slice("a", "a", &[]));
-    let change = plan(&actual, index.desired());
+    let change = plan(&actual, index.desired(), None);
     change.writes().for_each(|write| actual.apply(write));
     let mut collector = Collector::default();
-    collector.note(Duration::ZERO, &change.garbage);
+    collector.note(Duration::ZERO, &change);
     assert_eq!(collector.next(GRACE), Some(GRACE));
     assert_eq!(collector.due(GRACE / 2, GRACE, &actual), []);
     collector
@@ -265,7 +329,7 @@ fn a_number_that_became_free_is_not_given_out_at_once() {
         .for_each(|write| actual.apply(write));
     assert_eq!((actual.backends.len(), actual.slots.len()), (0, 0));
     index.apply_slice(&slice("a", "a", &[("10.1.0.2", 'r')]));
-    plan(&actual.clone(), index.desired())
+    plan(&actual.clone(), index.desired(), None)
         .writes()
         .for_each(|write| actual.apply(write));
     assert_ne!(*actual.backends.keys().next().unwrap(), first);
@@ -287,7 +351,7 @@ fn a_backend_drains_while_it_serves_is_removed_when_it_is_gone_and_comes_back_ac
         ('r', BackendState::Active),
     ] {
         index.apply_slice(&slice("a", "a", &[("10.1.0.1", 'r'), ("10.1.0.2", state)]));
-        plan(&actual.clone(), index.desired())
+        plan(&actual.clone(), index.desired(), None)
             .writes()
             .for_each(|write| actual.apply(write));
         let two: IpAddr = "10.1.0.2".parse().unwrap();
