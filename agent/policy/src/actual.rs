@@ -257,3 +257,6 @@ impl Actual {
             .chain(resting.map(|(_, id)| *id))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -276,3 +276,6 @@ impl PeerKind {
         hasher.finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

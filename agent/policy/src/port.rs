@@ -229,3 +229,6 @@ pub(crate) fn named_ports(pod: &Pod) -> Vec<(PortName, u16)> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests;

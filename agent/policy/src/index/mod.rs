@@ -3,6 +3,8 @@
 mod compile;
 mod pod;
 mod rows;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -7,6 +7,8 @@ mod sizes;
 mod slots;
 mod sweep;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use crate::actual::Actual;
 use crate::desired::Desired;
