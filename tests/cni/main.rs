@@ -11,6 +11,7 @@ mod support;
 mod add;
 mod check;
 mod del;
+mod docs;
 mod faults;
 mod gc;
 mod ipam;
