@@ -23,9 +23,11 @@ fn a_to_b(family: Family) -> Tuple {
 fn exchange(node: &mut Node, t: &Tuple, packets: &[(bool, u8)]) {
     for &(from_a, flags) in packets {
         if from_a {
-            node.run(Hook::FromA, &Packet::tcp(t, flags).frame()).delivered();
+            node.run(Hook::FromA, &Packet::tcp(t, flags).frame())
+                .delivered();
         } else {
-            node.run(Hook::FromB, &Packet::tcp(&t.reversed(), flags).frame()).delivered();
+            node.run(Hook::FromB, &Packet::tcp(&t.reversed(), flags).frame())
+                .delivered();
         }
     }
 }
@@ -36,12 +38,20 @@ const HANDSHAKE: [(bool, u8); 3] = [(true, SYN), (false, SYN | ACK), (true, ACK)
 fn a_connection_moves_to_the_established_map_with_its_handshake_and_back_with_its_end() {
     on_node(|node| {
         for family in Family::BOTH {
-            for end in [(true, FIN | ACK), (false, FIN | ACK), (true, RST), (false, RST | ACK)] {
+            for end in [
+                (true, FIN | ACK),
+                (false, FIN | ACK),
+                (true, RST),
+                (false, RST | ACK),
+            ] {
                 let t = a_to_b(family);
                 exchange(node, &t, &HANDSHAKE[..1]);
                 assert_eq!(state(node, &t, Proto::TCP), ("CT_NEW", 0));
                 exchange(node, &t, &HANDSHAKE[1..2]);
-                assert_eq!(state(node, &t, Proto::TCP), ("CT_NEW", seen::REPLY | seen::SYN_ACK));
+                assert_eq!(
+                    state(node, &t, Proto::TCP),
+                    ("CT_NEW", seen::REPLY | seen::SYN_ACK)
+                );
                 exchange(node, &t, &HANDSHAKE[2..]);
                 let open = seen::REPLY | seen::SYN_ACK | seen::ESTABLISHED;
                 assert_eq!(state(node, &t, Proto::TCP), ("CT_EST", open));
@@ -75,8 +85,18 @@ fn datagrams_and_echoes_move_with_their_first_reply() {
             let t = a_to_b(family);
             let echo = tuple(t.src, 9, t.dst, 0);
             for (proto, t, there, back) in [
-                (Proto::UDP, t, Packet::udp(&t, b"?"), Packet::udp(&t.reversed(), b"!")),
-                (Proto::SCTP, t, Packet::sctp(&t, 1), Packet::sctp(&t.reversed(), 2)),
+                (
+                    Proto::UDP,
+                    t,
+                    Packet::udp(&t, b"?"),
+                    Packet::udp(&t.reversed(), b"!"),
+                ),
+                (
+                    Proto::SCTP,
+                    t,
+                    Packet::sctp(&t, 1),
+                    Packet::sctp(&t.reversed(), 2),
+                ),
                 (
                     family.icmp(),
                     echo,
@@ -89,7 +109,10 @@ fn datagrams_and_echoes_move_with_their_first_reply() {
                 }
                 assert_eq!(state(node, &t, proto), ("CT_NEW", 0));
                 node.run(Hook::FromB, &back.frame()).delivered();
-                assert_eq!(state(node, &t, proto), ("CT_EST", seen::REPLY | seen::ESTABLISHED));
+                assert_eq!(
+                    state(node, &t, proto),
+                    ("CT_EST", seen::REPLY | seen::ESTABLISHED)
+                );
             }
         }
     });
@@ -106,15 +129,26 @@ fn an_entry_holds_who_opened_it() {
                 node.run(hook, &packet.frame()).delivered();
                 let entry = node.entry(&t, Proto::UDP).unwrap().1;
                 let pods = (node.pod_a().incarnation, node.pod_b().incarnation);
-                let expected = if hook == Hook::FromA { pods } else { (pods.1, pods.0) };
+                let expected = if hook == Hook::FromA {
+                    pods
+                } else {
+                    (pods.1, pods.0)
+                };
                 assert_eq!((entry.initiator, entry.responder), expected);
                 assert_eq!(entry.version, CtEntry::VERSION);
                 assert_eq!(entry.flags & flags::NAT, 0);
             }
             let t = tuple(family.remote(), 4000, family.b(), 80);
-            node.run(Hook::FromUplink, &Packet::tcp(&t, SYN).to_mac(MAC_UPLINK).frame()).delivered();
+            node.run(
+                Hook::FromUplink,
+                &Packet::tcp(&t, SYN).to_mac(MAC_UPLINK).frame(),
+            )
+            .delivered();
             let entry = node.entry(&t, Proto::TCP).unwrap().1;
-            assert_eq!((entry.initiator, entry.responder), (0, node.pod_b().incarnation));
+            assert_eq!(
+                (entry.initiator, entry.responder),
+                (0, node.pod_b().incarnation)
+            );
         }
     });
 }
@@ -129,7 +163,14 @@ fn what_nothing_can_answer_leaves_no_entry() {
                 Packet::tcp(&t, SYN | ACK),
                 Packet::tcp(&t, SYN | RST),
                 Packet::echo(family, t.src, t.dst, 9, true),
-                Packet::icmp(t.src, t.dst, if family == Family::V4 { 13 } else { 150 }, 0, [0; 4], b""),
+                Packet::icmp(
+                    t.src,
+                    t.dst,
+                    if family == Family::V4 { 13 } else { 150 },
+                    0,
+                    [0; 4],
+                    b"",
+                ),
             ] {
                 node.run(Hook::FromA, &packet.frame()).delivered();
             }
@@ -145,7 +186,8 @@ fn a_connection_met_midway_is_judged_in_its_packets_own_direction() {
             let t = a_to_b(family);
             node.groups(SLOT_A, CLOSED, GroupId::OPEN);
             // B's packet comes first: A takes nothing in.
-            node.run(Hook::FromB, &Packet::tcp(&t.reversed(), ACK).frame()).dropped(Counter::DropNoRow);
+            node.run(Hook::FromB, &Packet::tcp(&t.reversed(), ACK).frame())
+                .dropped(Counter::DropNoRow);
             exchange(node, &t, &[(true, ACK)]);
             assert_eq!(state(node, &t, Proto::TCP), ("CT_NEW", seen::MIDSTREAM));
             exchange(node, &t, &[(false, ACK)]);
@@ -160,16 +202,22 @@ fn an_entry_that_is_over_is_as_good_as_none() {
     on_node(|node| {
         for family in Family::BOTH {
             let t = a_to_b(family);
-            node.run(Hook::FromA, &Packet::udp(&t, b"x").frame()).delivered();
+            node.run(Hook::FromA, &Packet::udp(&t, b"x").frame())
+                .delivered();
             node.groups(SLOT_A, CLOSED, GroupId::OPEN);
             let reply = Packet::udp(&t.reversed(), b"y").frame();
             // 30 seconds are 28 ticks.
-            node.edit_entry(&t, Proto::UDP, |e| e.last_seen = e.last_seen.wrapping_sub(26));
+            node.edit_entry(&t, Proto::UDP, |e| {
+                e.last_seen = e.last_seen.wrapping_sub(26)
+            });
             node.run(Hook::FromB, &reply).delivered();
-            node.edit_entry(&t, Proto::UDP, |e| e.last_seen = e.last_seen.wrapping_sub(200));
+            node.edit_entry(&t, Proto::UDP, |e| {
+                e.last_seen = e.last_seen.wrapping_sub(200)
+            });
             node.run(Hook::FromB, &reply).dropped(Counter::DropNoRow);
             // The flow may be opened again.
-            node.run(Hook::FromA, &Packet::udp(&t, b"x").frame()).delivered();
+            node.run(Hook::FromA, &Packet::udp(&t, b"x").frame())
+                .delivered();
             assert_eq!(state(node, &t, Proto::UDP), ("CT_NEW", 0));
             node.groups(SLOT_A, GroupId::OPEN, GroupId::OPEN);
         }
@@ -201,12 +249,18 @@ fn an_entry_of_another_layout_is_not_read() {
     on_node(|node| {
         for family in Family::BOTH {
             let t = a_to_b(family);
-            node.run(Hook::FromA, &Packet::udp(&t, b"x").frame()).delivered();
+            node.run(Hook::FromA, &Packet::udp(&t, b"x").frame())
+                .delivered();
             node.edit_entry(&t, Proto::UDP, |e| e.version = 99);
             node.groups(SLOT_A, CLOSED, GroupId::OPEN);
-            node.run(Hook::FromB, &Packet::udp(&t.reversed(), b"y").frame()).dropped(Counter::DropNoRow);
-            node.run(Hook::FromA, &Packet::udp(&t, b"x").frame()).delivered();
-            assert_eq!(node.entry(&t, Proto::UDP).unwrap().1.version, CtEntry::VERSION);
+            node.run(Hook::FromB, &Packet::udp(&t.reversed(), b"y").frame())
+                .dropped(Counter::DropNoRow);
+            node.run(Hook::FromA, &Packet::udp(&t, b"x").frame())
+                .delivered();
+            assert_eq!(
+                node.entry(&t, Proto::UDP).unwrap().1.version,
+                CtEntry::VERSION
+            );
             node.groups(SLOT_A, GroupId::OPEN, GroupId::OPEN);
         }
     });
@@ -223,7 +277,8 @@ fn a_reused_address_inherits_no_flow() {
             let mut heir = node.pod_a();
             heir.incarnation += 1000;
             node.adopt(heir);
-            node.run(Hook::FromB, &Packet::tcp(&t.reversed(), ACK).frame()).dropped(Counter::DropNoRow);
+            node.run(Hook::FromB, &Packet::tcp(&t.reversed(), ACK).frame())
+                .dropped(Counter::DropNoRow);
             let original = node.pod_a();
             node.adopt(original);
             node.groups(SLOT_A, GroupId::OPEN, GroupId::OPEN);
@@ -234,10 +289,12 @@ fn a_reused_address_inherits_no_flow() {
             heir.incarnation += 1000;
             heir.slot = 3;
             node.adopt(heir);
-            node.run(Hook::FromA, &Packet::tcp(&t, ACK).frame()).dropped(Counter::DropNoRow);
+            node.run(Hook::FromA, &Packet::tcp(&t, ACK).frame())
+                .dropped(Counter::DropNoRow);
             let original = node.pod_b();
             node.adopt(original);
-            node.run(Hook::FromA, &Packet::tcp(&t, RST).frame()).delivered();
+            node.run(Hook::FromA, &Packet::tcp(&t, RST).frame())
+                .delivered();
         }
     });
 }
@@ -247,12 +304,14 @@ fn an_end_that_was_not_known_when_the_flow_began_is_adopted_by_it() {
     on_node(|node| {
         for family in Family::BOTH {
             let t = a_to_b(family);
-            node.run(Hook::FromA, &Packet::udp(&t, b"x").frame()).delivered();
+            node.run(Hook::FromA, &Packet::udp(&t, b"x").frame())
+                .delivered();
             node.edit_entry(&t, Proto::UDP, |e| {
                 e.responder = 0;
                 e.ingress = weir_abi::conntrack::Stamp::unjudged(e.tag);
             });
-            node.run(Hook::FromA, &Packet::udp(&t, b"x").frame()).delivered();
+            node.run(Hook::FromA, &Packet::udp(&t, b"x").frame())
+                .delivered();
             let entry = node.entry(&t, Proto::UDP).unwrap().1;
             assert_eq!(entry.responder, node.pod_b().incarnation);
             assert_eq!(entry.ingress.verdict(1), Some(true));
@@ -267,8 +326,14 @@ fn a_flood_of_half_open_connections_evicts_no_established_one() {
             let t = a_to_b(family);
             exchange(node, &t, &HANDSHAKE);
             for i in 0..6000u32 {
-                let t = tuple(family.a(), 10_000 + (i / 60) as u16, family.b(), 1000 + (i % 60) as u16);
-                node.run(Hook::FromA, &Packet::tcp(&t, SYN).frame()).delivered();
+                let t = tuple(
+                    family.a(),
+                    10_000 + (i / 60) as u16,
+                    family.b(),
+                    1000 + (i % 60) as u16,
+                );
+                node.run(Hook::FromA, &Packet::tcp(&t, SYN).frame())
+                    .delivered();
             }
             assert_eq!(state(node, &t, Proto::TCP).0, "CT_EST");
             node.groups(SLOT_A, CLOSED, GroupId::OPEN);
@@ -283,12 +348,14 @@ fn a_multicast_datagram_leaves_no_entry() {
     on_node(|node| {
         for dst in [Addr::from_v4([224, 0, 0, 251]), Addr::from_v4([255; 4])] {
             let t = tuple(Family::V4.a(), 5353, dst, 5353);
-            node.run(Hook::FromA, &Packet::udp(&t, b"?").frame()).to_stack();
+            node.run(Hook::FromA, &Packet::udp(&t, b"?").frame())
+                .to_stack();
         }
         let mut group = [0u8; 16];
         (group[0], group[1], group[15]) = (0xff, 2, 0xfb);
         let t = tuple(Family::V6.a(), 5353, Addr::from_v6(group), 5353);
-        node.run(Hook::FromA, &Packet::udp(&t, b"?").frame()).to_stack();
+        node.run(Hook::FromA, &Packet::udp(&t, b"?").frame())
+            .to_stack();
         assert_eq!(node.entries(), 0);
     });
 }

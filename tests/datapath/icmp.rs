@@ -54,13 +54,19 @@ fn an_error_of_any_router_about_a_flow_reaches_the_pod() {
             let mut about = packet.clone();
             about.l4.truncate(8);
             about.no_checksum = true;
-            let (kind, code) = if family == Family::V4 { (11, 0) } else { (3, 0) };
+            let (kind, code) = if family == Family::V4 {
+                (11, 0)
+            } else {
+                (3, 0)
+            };
             let error = Packet::icmp(family.remote(), family.a(), kind, code, [0; 4], &about.ip());
-            node.run(Hook::FromUplink, &error.clone().to_mac(MAC_UPLINK).frame()).delivered();
+            node.run(Hook::FromUplink, &error.clone().to_mac(MAC_UPLINK).frame())
+                .delivered();
             // About a flow that is not there, it is a message like any other.
             let other = Packet::tcp(&tuple(family.a(), 4001, family.world(), 443), SYN);
             let error = Packet::icmp(family.remote(), family.a(), kind, code, [0; 4], &other.ip());
-            node.run(Hook::FromUplink, &error.to_mac(MAC_UPLINK).frame()).dropped(Counter::DropNoRow);
+            node.run(Hook::FromUplink, &error.to_mac(MAC_UPLINK).frame())
+                .dropped(Counter::DropNoRow);
             node.groups(SLOT_A, GroupId::OPEN, GroupId::OPEN);
         }
     });
@@ -74,7 +80,8 @@ fn an_error_about_a_flow_that_is_forbidden_now_is_cut_too() {
             node.run(Hook::FromA, &query.frame()).delivered();
             node.groups(SLOT_B, CLOSED, GroupId::OPEN);
             let error = unreachable(family, family.b(), &query);
-            node.run(Hook::FromB, &error.frame()).dropped(Counter::DropNoRow);
+            node.run(Hook::FromB, &error.frame())
+                .dropped(Counter::DropNoRow);
             node.groups(SLOT_B, GroupId::OPEN, GroupId::OPEN);
         }
     });
@@ -89,13 +96,16 @@ fn a_pod_cannot_report_on_what_it_was_not_sent() {
             let packet = Packet::tcp(&t, SYN);
             node.run(Hook::FromA, &packet.frame()).to_stack();
             let forged = unreachable(family, family.b(), &packet);
-            node.run(Hook::FromB, &forged.frame()).dropped(Counter::DropSpoofed);
+            node.run(Hook::FromB, &forged.frame())
+                .dropped(Counter::DropSpoofed);
             // Nor tell somebody else than the packet's sender.
             let query = Packet::udp(&tuple(family.remote(), 1, family.b(), 53), b"?");
-            node.run(Hook::FromUplink, &query.clone().to_mac(MAC_UPLINK).frame()).delivered();
+            node.run(Hook::FromUplink, &query.clone().to_mac(MAC_UPLINK).frame())
+                .delivered();
             let mut astray = unreachable(family, family.b(), &query);
             astray.dst = family.a();
-            node.run(Hook::FromB, &astray.frame()).dropped(Counter::DropNoRow);
+            node.run(Hook::FromB, &astray.frame())
+                .dropped(Counter::DropNoRow);
             node.groups(SLOT_A, GroupId::OPEN, GroupId::OPEN);
         }
     });
@@ -112,7 +122,8 @@ fn an_error_that_quotes_too_little_or_a_later_fragment_matches_no_flow() {
             for len in 8..8 + family.ip_header() + 8 {
                 let mut error = whole.clone();
                 error.l4.truncate(len);
-                node.run(Hook::FromB, &error.frame()).dropped(Counter::DropNoRow);
+                node.run(Hook::FromB, &error.frame())
+                    .dropped(Counter::DropNoRow);
             }
             let mut enough = whole.clone();
             enough.l4.truncate(8 + family.ip_header() + 8);
@@ -124,8 +135,11 @@ fn an_error_that_quotes_too_little_or_a_later_fragment_matches_no_flow() {
                 later.first_extension = Some(44);
                 later.options = vec![17, 0, 0, 32, 0, 0, 0, 1];
             }
-            node.run(Hook::FromB, &unreachable(family, family.b(), &later).frame())
-                .dropped(Counter::DropNoRow);
+            node.run(
+                Hook::FromB,
+                &unreachable(family, family.b(), &later).frame(),
+            )
+            .dropped(Counter::DropNoRow);
             node.groups(SLOT_A, GroupId::OPEN, GroupId::OPEN);
         }
     });
@@ -141,7 +155,8 @@ fn an_error_about_an_error_matches_no_flow() {
             node.groups(SLOT_A, GroupId::OPEN, CLOSED);
             let error = unreachable(family, family.b(), &query);
             let twice = unreachable(family, family.a(), &error);
-            node.run(Hook::FromA, &twice.frame()).dropped(Counter::DropNoRow);
+            node.run(Hook::FromA, &twice.frame())
+                .dropped(Counter::DropNoRow);
             node.groups(SLOT_A, GroupId::OPEN, GroupId::OPEN);
             node.groups(SLOT_B, GroupId::OPEN, GroupId::OPEN);
         }
@@ -155,7 +170,8 @@ fn an_error_with_its_last_hop_is_dropped_without_an_answer() {
             let query = Packet::udp(&flow(family), b"?");
             node.run(Hook::FromA, &query.frame()).delivered();
             let error = unreachable(family, family.b(), &query).ttl(1);
-            node.run(Hook::FromB, &error.frame()).dropped(Counter::DropInvalidState);
+            node.run(Hook::FromB, &error.frame())
+                .dropped(Counter::DropInvalidState);
         }
     });
 }

@@ -4,6 +4,7 @@
 mod conntrack;
 mod edge;
 mod icmp;
+mod live;
 mod malformed;
 mod packets;
 mod paths;
@@ -11,3 +12,4 @@ mod policy;
 mod rig;
 mod service_flows;
 mod services;
+mod tables;

@@ -13,7 +13,11 @@ const ALLOW: RuleVerdict = RuleVerdict::allow(RuleId(100));
 const DENY: RuleVerdict = RuleVerdict::deny(RuleId(101));
 
 fn syn(family: Family, dport: u16) -> Vec<u8> {
-    Packet::tcp(&tuple(family.a(), dport.wrapping_add(4000), family.b(), dport), SYN).frame()
+    Packet::tcp(
+        &tuple(family.a(), dport.wrapping_add(4000), family.b(), dport),
+        SYN,
+    )
+    .frame()
 }
 
 #[test]
@@ -21,10 +25,12 @@ fn a_closed_slot_lets_nothing_in_or_out() {
     on_node(|node| {
         for family in Family::BOTH {
             node.groups(SLOT_B, GroupId::CLOSED, GroupId::OPEN);
-            node.run(Hook::FromA, &syn(family, 80)).dropped(Counter::DropNoRow);
+            node.run(Hook::FromA, &syn(family, 80))
+                .dropped(Counter::DropNoRow);
             node.groups(SLOT_B, GroupId::OPEN, GroupId::OPEN);
             node.groups(SLOT_A, GroupId::OPEN, GroupId::CLOSED);
-            node.run(Hook::FromA, &syn(family, 80)).dropped(Counter::DropNoRow);
+            node.run(Hook::FromA, &syn(family, 80))
+                .dropped(Counter::DropNoRow);
             node.groups(SLOT_A, GroupId::OPEN, GroupId::OPEN);
         }
         assert_eq!(node.entries(), 0, "a denied flow leaves nothing");
@@ -38,11 +44,15 @@ fn a_missing_row_denies() {
             node.groups(SLOT_B, G, GroupId::OPEN);
             node.peer(family.a(), CLASS);
             node.inline_row(G, CLASS + 1, ALLOW);
-            node.run(Hook::FromA, &syn(family, 80)).dropped(Counter::DropNoRow);
+            node.run(Hook::FromA, &syn(family, 80))
+                .dropped(Counter::DropNoRow);
             node.inline_row(G, CLASS, ALLOW);
             node.run(Hook::FromA, &syn(family, 80)).delivered();
             node.map::<DecisionKey, Decision>("DECISIONS")
-                .remove(&DecisionKey { group: G, class: ClassId(CLASS) })
+                .remove(&DecisionKey {
+                    group: G,
+                    class: ClassId(CLASS),
+                })
                 .unwrap();
         }
     });
@@ -94,11 +104,13 @@ fn egress_is_judged_by_the_peers_class_and_ingress_too() {
             node.peer(family.a(), 2);
             node.inline_row(GroupId(30), 1, ALLOW);
             node.inline_row(GroupId(31), 2, DENY);
-            node.run(Hook::FromA, &syn(family, 80)).dropped(Counter::DropPolicyIngress);
+            node.run(Hook::FromA, &syn(family, 80))
+                .dropped(Counter::DropPolicyIngress);
             node.inline_row(GroupId(31), 2, ALLOW);
             node.run(Hook::FromA, &syn(family, 80)).delivered();
             node.inline_row(GroupId(30), 1, DENY);
-            node.run(Hook::FromA, &syn(family, 81)).dropped(Counter::DropPolicyEgress);
+            node.run(Hook::FromA, &syn(family, 81))
+                .dropped(Counter::DropPolicyEgress);
         }
     });
 }
@@ -165,7 +177,8 @@ fn echo_is_judged_as_icmp_without_ports() {
             ];
             node.table(G, CLASS, 0, &ports_only);
             let echo = Packet::echo(family, family.a(), family.b(), 1, false).frame();
-            node.run(Hook::FromA, &echo).dropped(Counter::DropPolicyIngress);
+            node.run(Hook::FromA, &echo)
+                .dropped(Counter::DropPolicyIngress);
             let icmp = [
                 (0, DENY),
                 (Interval::key(family.icmp(), 0), ALLOW),
@@ -191,18 +204,29 @@ fn an_address_that_is_no_known_peer_has_the_class_of_its_longest_prefix() {
                 Packet::tcp(&t, SYN).to_mac(MAC_UPLINK).frame()
             };
             node.inline_row(G, 0, DENY);
-            node.run(Hook::FromUplink, &frame(family, 1)).dropped(Counter::DropPolicyIngress);
+            node.run(Hook::FromUplink, &frame(family, 1))
+                .dropped(Counter::DropPolicyIngress);
             node.cidr(whole, 0, 40);
             node.inline_row(G, 40, ALLOW);
             node.run(Hook::FromUplink, &frame(family, 2)).delivered();
             // One family's default prefix is nothing to the other.
-            let other = if family == Family::V4 { Family::V6 } else { Family::V4 };
+            let other = if family == Family::V4 {
+                Family::V6
+            } else {
+                Family::V4
+            };
             if family == Family::V4 {
-                node.run(Hook::FromUplink, &frame(other, 3)).dropped(Counter::DropPolicyIngress);
+                node.run(Hook::FromUplink, &frame(other, 3))
+                    .dropped(Counter::DropPolicyIngress);
             }
-            node.cidr(family.world(), if family == Family::V4 { 32 } else { 128 }, 41);
+            node.cidr(
+                family.world(),
+                if family == Family::V4 { 32 } else { 128 },
+                41,
+            );
             node.inline_row(G, 41, DENY);
-            node.run(Hook::FromUplink, &frame(family, 4)).dropped(Counter::DropPolicyIngress);
+            node.run(Hook::FromUplink, &frame(family, 4))
+                .dropped(Counter::DropPolicyIngress);
             node.peer(family.world(), 42);
             node.inline_row(G, 42, ALLOW);
             node.run(Hook::FromUplink, &frame(family, 5)).delivered();
@@ -216,7 +240,9 @@ fn a_pod_reaches_its_own_address_whatever_the_policy() {
         for family in Family::BOTH {
             node.groups(SLOT_A, G, G);
             let t = tuple(family.a(), 4000, family.a(), 80);
-            let run = node.run(Hook::FromA, &Packet::tcp(&t, SYN).frame()).delivered();
+            let run = node
+                .run(Hook::FromA, &Packet::tcp(&t, SYN).frame())
+                .delivered();
             assert_eq!(see(&run.packet).macs, (MAC_POD_A, MAC_HOST_A));
         }
     });
@@ -228,14 +254,19 @@ fn the_nodes_own_traffic_passes_and_so_do_its_replies() {
         for family in Family::BOTH {
             node.groups(SLOT_B, G, G);
             let t = tuple(family.node(), 4000, family.b(), 80);
-            node.run(Hook::NodeToB, &Packet::tcp(&t, SYN).frame()).to_stack();
-            node.run(Hook::FromB, &Packet::tcp(&t.reversed(), SYN | ACK).frame()).to_stack();
-            node.run(Hook::NodeToB, &Packet::tcp(&t, ACK).frame()).to_stack();
+            node.run(Hook::NodeToB, &Packet::tcp(&t, SYN).frame())
+                .to_stack();
+            node.run(Hook::FromB, &Packet::tcp(&t.reversed(), SYN | ACK).frame())
+                .to_stack();
+            node.run(Hook::NodeToB, &Packet::tcp(&t, ACK).frame())
+                .to_stack();
             node.bump(SLOT_B);
-            node.run(Hook::FromB, &Packet::tcp(&t.reversed(), ACK).frame()).to_stack();
+            node.run(Hook::FromB, &Packet::tcp(&t.reversed(), ACK).frame())
+                .to_stack();
             // The pod's own connection to the node is the pod's.
             let own = tuple(family.b(), 5000, family.node(), 10250);
-            node.run(Hook::FromB, &Packet::tcp(&own, SYN).frame()).dropped(Counter::DropNoRow);
+            node.run(Hook::FromB, &Packet::tcp(&own, SYN).frame())
+                .dropped(Counter::DropNoRow);
         }
     });
 }
@@ -246,11 +277,15 @@ fn a_forwarded_packet_with_the_nodes_address_is_not_the_nodes_own() {
         for family in Family::BOTH {
             node.groups(SLOT_B, G, G);
             let t = tuple(family.node(), 4000, family.b(), 80);
-            node.run(Hook::ToB, &Packet::tcp(&t, SYN).frame()).dropped(Counter::DropNoRow);
+            node.run(Hook::ToB, &Packet::tcp(&t, SYN).frame())
+                .dropped(Counter::DropNoRow);
             // Not even on the node's own connection.
-            node.run(Hook::NodeToB, &Packet::tcp(&t, SYN).frame()).to_stack();
-            node.run(Hook::ToB, &Packet::tcp(&t, ACK).frame()).dropped(Counter::DropNoRow);
-            node.run(Hook::NodeToB, &Packet::tcp(&t, ACK).frame()).to_stack();
+            node.run(Hook::NodeToB, &Packet::tcp(&t, SYN).frame())
+                .to_stack();
+            node.run(Hook::ToB, &Packet::tcp(&t, ACK).frame())
+                .dropped(Counter::DropNoRow);
+            node.run(Hook::NodeToB, &Packet::tcp(&t, ACK).frame())
+                .to_stack();
         }
     });
 }
@@ -261,7 +296,8 @@ fn what_the_host_sends_from_a_foreign_address_is_judged() {
         for family in Family::BOTH {
             node.groups(SLOT_B, G, GroupId::OPEN);
             let t = tuple(family.world(), 4000, family.b(), 80);
-            node.run(Hook::NodeToB, &Packet::tcp(&t, SYN).frame()).dropped(Counter::DropNoRow);
+            node.run(Hook::NodeToB, &Packet::tcp(&t, SYN).frame())
+                .dropped(Counter::DropNoRow);
         }
     });
 }
@@ -269,9 +305,12 @@ fn what_the_host_sends_from_a_foreign_address_is_judged() {
 /// Opens a TCP connection from A to B.
 fn connect(node: &mut Node, family: Family, dport: u16) -> weir_abi::conntrack::Tuple {
     let t = tuple(family.a(), 4000, family.b(), dport);
-    node.run(Hook::FromA, &Packet::tcp(&t, SYN).frame()).delivered();
-    node.run(Hook::FromB, &Packet::tcp(&t.reversed(), SYN | ACK).frame()).delivered();
-    node.run(Hook::FromA, &Packet::tcp(&t, ACK).frame()).delivered();
+    node.run(Hook::FromA, &Packet::tcp(&t, SYN).frame())
+        .delivered();
+    node.run(Hook::FromB, &Packet::tcp(&t.reversed(), SYN | ACK).frame())
+        .delivered();
+    node.run(Hook::FromA, &Packet::tcp(&t, ACK).frame())
+        .delivered();
     t
 }
 
@@ -283,10 +322,12 @@ fn a_reply_passes_where_the_flow_may_and_a_flow_the_other_way_does_not() {
             node.groups(SLOT_A, G, GroupId::OPEN);
             node.groups(SLOT_B, GroupId::OPEN, G);
             let t = connect(node, family, 80);
-            node.run(Hook::FromB, &Packet::tcp(&t.reversed(), ACK).frame()).delivered();
+            node.run(Hook::FromB, &Packet::tcp(&t.reversed(), ACK).frame())
+                .delivered();
             let other = tuple(family.b(), 80, family.a(), 4001);
             for flags in [SYN, SYN | ACK, ACK] {
-                node.run(Hook::FromB, &Packet::tcp(&other, flags).frame()).dropped(Counter::DropNoRow);
+                node.run(Hook::FromB, &Packet::tcp(&other, flags).frame())
+                    .dropped(Counter::DropNoRow);
             }
             let ping = Packet::echo(family, family.a(), family.b(), 5, false);
             node.run(Hook::FromA, &ping.frame()).delivered();
@@ -294,9 +335,11 @@ fn a_reply_passes_where_the_flow_may_and_a_flow_the_other_way_does_not() {
             node.run(Hook::FromB, &pong.frame()).delivered();
             // A request of its own with the same identifier is no reply; nor is an unasked reply.
             let back = Packet::echo(family, family.b(), family.a(), 5, false);
-            node.run(Hook::FromB, &back.frame()).dropped(Counter::DropNoRow);
+            node.run(Hook::FromB, &back.frame())
+                .dropped(Counter::DropNoRow);
             let unasked = Packet::echo(family, family.b(), family.a(), 6, true);
-            node.run(Hook::FromB, &unasked.frame()).dropped(Counter::DropNoRow);
+            node.run(Hook::FromB, &unasked.frame())
+                .dropped(Counter::DropNoRow);
         }
     });
 }
@@ -306,8 +349,20 @@ fn what_is_now_forbidden_is_cut_both_ways_and_what_stays_allowed_never_is() {
     on_node(|node| {
         for family in Family::BOTH {
             for (slot, ingress, egress, peer, why) in [
-                (SLOT_B, G, GroupId::OPEN, family.a(), Counter::DropPolicyIngress),
-                (SLOT_A, GroupId::OPEN, G, family.b(), Counter::DropPolicyEgress),
+                (
+                    SLOT_B,
+                    G,
+                    GroupId::OPEN,
+                    family.a(),
+                    Counter::DropPolicyIngress,
+                ),
+                (
+                    SLOT_A,
+                    GroupId::OPEN,
+                    G,
+                    family.b(),
+                    Counter::DropPolicyEgress,
+                ),
             ] {
                 let kept = connect(node, family, 80);
                 let cut = connect(node, family, 443);
@@ -321,15 +376,21 @@ fn what_is_now_forbidden_is_cut_both_ways_and_what_stays_allowed_never_is() {
                 node.groups(slot, ingress, egress);
                 for _ in 0..2 {
                     // The reply first: it is judged on the flow's own tuple, not on its own.
-                    node.run(Hook::FromB, &Packet::tcp(&kept.reversed(), ACK).frame()).delivered();
-                    node.run(Hook::FromA, &Packet::tcp(&kept, ACK).frame()).delivered();
-                    node.run(Hook::FromB, &Packet::tcp(&cut.reversed(), ACK).frame()).dropped(why);
-                    node.run(Hook::FromA, &Packet::tcp(&cut, ACK).frame()).dropped(why);
+                    node.run(Hook::FromB, &Packet::tcp(&kept.reversed(), ACK).frame())
+                        .delivered();
+                    node.run(Hook::FromA, &Packet::tcp(&kept, ACK).frame())
+                        .delivered();
+                    node.run(Hook::FromB, &Packet::tcp(&cut.reversed(), ACK).frame())
+                        .dropped(why);
+                    node.run(Hook::FromA, &Packet::tcp(&cut, ACK).frame())
+                        .dropped(why);
                 }
                 // Allowed again: the connection goes on where it was.
                 node.groups(slot, GroupId::OPEN, GroupId::OPEN);
-                node.run(Hook::FromA, &Packet::tcp(&cut, ACK).frame()).delivered();
-                node.run(Hook::FromB, &Packet::tcp(&cut.reversed(), ACK).frame()).delivered();
+                node.run(Hook::FromA, &Packet::tcp(&cut, ACK).frame())
+                    .delivered();
+                node.run(Hook::FromB, &Packet::tcp(&cut.reversed(), ACK).frame())
+                    .delivered();
             }
         }
     });
@@ -345,10 +406,13 @@ fn a_verdict_holds_until_the_epoch_moves() {
             let mut slot = slots.get(&SLOT_B, 0).unwrap();
             slot.groups = PolicySlot::pack(G, GroupId::OPEN);
             slots.set(SLOT_B, slot, 0).unwrap();
-            node.run(Hook::FromA, &Packet::tcp(&t, ACK).frame()).delivered();
-            node.run(Hook::FromA, &syn(family, 81)).dropped(Counter::DropNoRow);
+            node.run(Hook::FromA, &Packet::tcp(&t, ACK).frame())
+                .delivered();
+            node.run(Hook::FromA, &syn(family, 81))
+                .dropped(Counter::DropNoRow);
             node.bump(SLOT_B);
-            node.run(Hook::FromA, &Packet::tcp(&t, ACK).frame()).dropped(Counter::DropNoRow);
+            node.run(Hook::FromA, &Packet::tcp(&t, ACK).frame())
+                .dropped(Counter::DropNoRow);
             node.groups(SLOT_B, GroupId::OPEN, GroupId::OPEN);
         }
     });
@@ -364,8 +428,12 @@ fn only_the_low_half_of_the_epoch_counts() {
             let mut slot = slots.get(&SLOT_B, 0).unwrap();
             slot.epoch ^= 1 << 32;
             slots.set(SLOT_B, slot, 0).unwrap();
-            node.run(Hook::FromA, &Packet::tcp(&t, ACK).frame()).delivered();
-            assert_eq!(node.entry(&t, Proto::TCP).unwrap().1.ingress, before.ingress);
+            node.run(Hook::FromA, &Packet::tcp(&t, ACK).frame())
+                .delivered();
+            assert_eq!(
+                node.entry(&t, Proto::TCP).unwrap().1.ingress,
+                before.ingress
+            );
         }
     });
 }
@@ -379,9 +447,13 @@ fn an_entry_names_the_rules_that_let_it_pass() {
             node.inline_row(G, CLASS, ALLOW);
             let t = connect(node, family, 80);
             let entry = node.entry(&t, Proto::TCP).unwrap().1;
-            assert_eq!((entry.egress_rule, entry.ingress_rule), (RuleVerdict::NOT_SELECTED, ALLOW));
+            assert_eq!(
+                (entry.egress_rule, entry.ingress_rule),
+                (RuleVerdict::NOT_SELECTED, ALLOW)
+            );
             node.groups(SLOT_B, GroupId::OPEN, GroupId::OPEN);
-            node.run(Hook::FromA, &Packet::tcp(&t, ACK).frame()).delivered();
+            node.run(Hook::FromA, &Packet::tcp(&t, ACK).frame())
+                .delivered();
             let entry = node.entry(&t, Proto::TCP).unwrap().1;
             assert_eq!(entry.ingress_rule, RuleVerdict::NOT_SELECTED);
         }
