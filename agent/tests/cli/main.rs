@@ -1,0 +1,10 @@
+//! Tests of the `weir` command: what it prints, and how it exits.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+mod agent;
+mod basics;
+mod lists;
+mod policy_test;
+mod support;
+mod trace;
+mod trace_kernel;
