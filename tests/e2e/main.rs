@@ -1,5 +1,7 @@
 //! End to end: real agents, the real plugin and real sockets, in the lab.
 
+mod adopt;
 mod lab;
 mod pods;
+mod policy;
 mod restart;

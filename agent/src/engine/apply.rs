@@ -215,7 +215,14 @@ impl Engine {
             });
         self.pending = waiting;
         for pending in ready {
-            if let Some(endpoint) = self.endpoint(&endpoints::key(&pending.request)) {
+            let key = endpoints::key(&pending.request);
+            if let Some(endpoint) = self.endpoint(&key) {
+                tracing::info!(
+                    container = key.0,
+                    interface = key.1,
+                    slot = endpoint.slot,
+                    "adopted"
+                );
                 self.stats.adopted += 1;
                 // Whoever asked may be gone; its undo is on the way then.
                 let _ = pending.reply.send(Ok(endpoint));

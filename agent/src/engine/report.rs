@@ -79,6 +79,7 @@ impl Engine {
             // Made anew by the plugin: what was there is replaced.
             self.local.leave(&key);
         }
+        tracing::debug!(container = key.0, interface = key.1, "adoption asked for");
         let deadline = Instant::now() + self.config.adopt_timeout;
         self.pending.push(Pending {
             request,
