@@ -5,6 +5,8 @@
 //! finished transport checksum (CHECKSUM_PARTIAL) stays marked so, and the pod's kernel then takes
 //! the answer's checksums for right without a look; where it does look they are right as well.
 
+use core::hint::black_box;
+
 use weir_abi::conntrack::Tuple;
 use weir_abi::counter::Counter;
 use weir_abi::endpoint::{GATEWAY_V4, GATEWAY_V6};
@@ -186,12 +188,9 @@ fn try_error(
     } else {
         quote
     };
-    if quote == 0 || quote > QUOTE as u32 {
-        return Err(Failed);
-    }
-    // Linux 6.1 forgets the lower bound when the compiler copies the number in a 32-bit register
-    // before it is compared: give it one that cannot be folded into the comparison above.
-    let quote = ((core::hint::black_box(quote) - 1) & (QUOTE as u32 - 1)) + 1;
+    // A packet has a header, so this changes nothing; but it tells the verifier (Linux 6.1 does not
+    // carry what a comparison says of a register over to its copies).
+    let quote = (black_box(quote.wrapping_sub(1)) & (QUOTE as u32 - 1)) + 1;
     let answer = &mut s.answer;
     // What fills the last word up.
     answer[2 + (quote as usize >> 2)] = 0;
@@ -214,7 +213,7 @@ fn try_error(
     let pseudo = headers(skb, &s.from, from, &src, proto, TTL, len)?;
     let mut sum = if from.is_v4() { 0 } else { pseudo };
     // What the compiler knows of the length it would take for the array's bound, and 6.1 does not.
-    let end = core::hint::black_box(len);
+    let end = black_box(len);
     for (i, word) in answer.iter().enumerate() {
         if i as u32 * 4 >= end {
             break;
