@@ -56,7 +56,7 @@ pub(super) enum PolicyCommand {
     /// Explain what happens to one flow, at both ends, and ask the kernel
     ///
     /// Exit status: 0 allowed, 1 denied, 2 error, 3 intent and kernel disagree.
-    Trace(TraceArgs),
+    Trace(Box<TraceArgs>),
     /// Check a list of probes against policies
     ///
     /// Exit status: 0 all hold, 1 one does not, 2 bad input or a probe without an answer.

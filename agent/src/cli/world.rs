@@ -1,6 +1,6 @@
 //! The objects that questions are asked about: of manifests, or those the agent holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -15,6 +15,8 @@ use super::output::{Done, ERROR};
 #[derive(Debug, Default)]
 pub(super) struct World {
     pub cluster: Cluster,
+    /// Every Pod's namespace and name.
+    pods: HashSet<(String, String)>,
     /// By namespace and name: the workloads of that name.
     pub workloads: BTreeMap<(String, String), Vec<Workload>>,
     /// Documents that do not parse: exit status 2.
@@ -66,8 +68,17 @@ impl World {
         }
         let text =
             |notes: Vec<weir_manifests::Note>| notes.iter().map(ToString::to_string).collect();
+        let cluster = cluster(manifests.objects.into_values());
+        let pods = cluster.pods.iter().map(|pod| {
+            let (namespace, name) = (&pod.metadata.namespace, &pod.metadata.name);
+            (
+                namespace.clone().unwrap_or_default(),
+                name.clone().unwrap_or_default(),
+            )
+        });
         Self {
-            cluster: cluster(manifests.objects.into_values()),
+            pods: pods.collect(),
+            cluster,
             workloads,
             errors: text(manifests.errors),
             warnings: text(manifests.warnings),
@@ -77,14 +88,10 @@ impl World {
 
     /// The pod of a name: a Pod, else the first pod of the workload of that name.
     pub fn pod(&self, namespace: &str, name: &str) -> Result<(String, String), String> {
-        let is_it = |pod: &&k8s_openapi::api::core::v1::Pod| {
-            pod.metadata.name.as_deref() == Some(name)
-                && pod.metadata.namespace.as_deref() == Some(namespace)
-        };
-        if self.cluster.pods.iter().any(|pod| is_it(&pod)) {
-            return Ok((namespace.to_owned(), name.to_owned()));
-        }
         let key = (namespace.to_owned(), name.to_owned());
+        if self.pods.contains(&key) {
+            return Ok(key);
+        }
         let named = self
             .workloads
             .get(&key)
