@@ -60,7 +60,10 @@ mod tests {
         })
     }
 
-    fn check(matches: &[(&[(u32, u32)], bool, &str)], expect: &[(u32, bool, &str)]) {
+    /// (ranges, allow, rule).
+    type Given<'a> = (&'a [(u32, u32)], bool, &'a str);
+
+    fn check(matches: &[Given<'_>], expect: &[(u32, bool, &str)]) {
         let rules: Vec<_> = matches.iter().map(|(_, _, name)| rule(name)).collect();
         let matches: Vec<_> = matches
             .iter()

@@ -1,6 +1,7 @@
 //! Wherever a list of writes is cut off, each (endpoint, address) has the verdicts of before or
 //! those of after; and a new plan, made from what the kernel then holds by an agent that remembers
 //! nothing, goes on from there in the same way.
+#![allow(clippy::unwrap_used, reason = "a test's helpers may stop the test")]
 
 mod support;
 

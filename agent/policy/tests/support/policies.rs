@@ -114,9 +114,9 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// `wrong` for one in fifty.
+    /// Yes, once in eighty times.
     fn wrong(&mut self) -> bool {
-        let wrong = self.rng.next() % 80 == 0;
+        let wrong = self.rng.below(80) == 0;
         if wrong {
             self.features.add("wrong");
         }

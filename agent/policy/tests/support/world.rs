@@ -53,6 +53,29 @@ fn ips(pod: &Value) -> Vec<IpAddr> {
         .collect()
 }
 
+/// Containers and init containers, with named ports that differ, repeat and are missing.
+fn containers(rng: &mut Rng) -> [Value; 2] {
+    let port = |name: &str, protocol: &str, number: u16| json!({"name": name, "protocol": protocol, "containerPort": number});
+    let mut ports = vec![json!({"containerPort": 81})];
+    if rng.percent(70) {
+        ports.push(port("http", "TCP", rng.pick(&[80, 8080])));
+    }
+    if rng.percent(40) {
+        ports.push(port("dns", rng.pick(&["UDP", "TCP"]), 53));
+    }
+    let sidecar = rng.pick(&["Always", "OnFailure"]);
+    [
+        json!([
+            {"name": "c", "ports": ports},
+            {"name": "d", "ports": [port("metrics", "SCTP", 9090)]},
+        ]),
+        json!([
+            {"name": "i", "restartPolicy": sidecar,
+             "ports": [port("dns", "UDP", 9090), port("http", "TCP", 443)]},
+        ]),
+    ]
+}
+
 impl World {
     pub fn random(rng: &mut Rng, features: &mut Features) -> Self {
         let mut world = Self::default();
@@ -149,15 +172,7 @@ impl World {
             Some("2026-01-01T00:00:00Z"),
             Some("2026-01-02T00:00:00Z"),
         ]);
-        let port = |name: &str, protocol: &str, number: u16| json!({"name": name, "protocol": protocol, "containerPort": number});
-        let mut ports = vec![json!({"containerPort": 81})];
-        if rng.percent(70) {
-            ports.push(port("http", "TCP", rng.pick(&[80, 8080])));
-        }
-        if rng.percent(40) {
-            ports.push(port("dns", rng.pick(&["UDP", "TCP"]), 53));
-        }
-        let sidecar = rng.pick(&["Always", "OnFailure"]);
+        let containers = containers(rng);
         let pod = json!({
             "metadata": {
                 "namespace": key.0, "name": key.1, "uid": format!("uid-{i}"),
@@ -165,12 +180,7 @@ impl World {
             },
             "spec": {
                 "nodeName": format!("n{node}"), "hostNetwork": host,
-                "containers": [
-                    {"name": "c", "ports": ports},
-                    {"name": "d", "ports": [port("metrics", "SCTP", 9090)]},
-                ],
-                "initContainers": [{"name": "i", "restartPolicy": sidecar, "ports":
-                    [port("dns", "UDP", 9090), port("http", "TCP", 443)]}],
+                "containers": containers[0], "initContainers": containers[1],
             },
             "status": {
                 "phase": phase,

@@ -1,0 +1,180 @@
+//! What changes of objects change.
+
+use serde_json::json;
+
+use super::*;
+use crate::Dirty;
+
+#[test]
+fn ingress_port_names_split_groups_and_egress_names_split_classes() {
+    let mut index = shop();
+    let mut other = pod("db2", "db", "10.1.0.2");
+    tell(
+        &mut index,
+        [apply_pod(other.clone()), endpoint(2, "db2", "10.1.0.2")],
+    );
+    let actual = maps(&mut index);
+    assert_eq!(actual.slot(1).groups, actual.slot(2).groups);
+    other["spec"]["containers"][0]["ports"][0]["containerPort"] = json!(8080);
+    tell(
+        &mut index,
+        [
+            apply_pod(other),
+            policy(
+                "http",
+                json!({
+                    "policyTypes": ["Ingress", "Egress"],
+                    "podSelector": {}, "ingress": [{"ports": [{"port": "http"}]}],
+                    "egress": [{"to": [{"podSelector": {}}], "ports": [{"port": "http"}]}],
+                }),
+            ),
+        ],
+    );
+    let actual = maps(&mut index);
+    assert_ne!(actual.slot(1).groups as u32, actual.slot(2).groups as u32);
+    assert_eq!(actual.slot(1).groups >> 32, actual.slot(2).groups >> 32);
+    for (slot, open) in [(1, 80), (2, 8080)] {
+        for port in [80, 8080] {
+            let verdict = tcp(&actual, slot, Direction::Ingress, "192.0.2.1", port);
+            assert_eq!(verdict.allowed(), port == open, "{slot} {port}");
+            let peer = ["10.1.0.1", "10.1.0.2"][slot as usize - 1];
+            let verdict = tcp(&actual, 1, Direction::Egress, peer, port);
+            assert_eq!(verdict.allowed(), port == open, "{slot} {port}");
+        }
+    }
+}
+
+#[test]
+fn namespaces_are_selected_by_their_labels_and_always_by_their_name() {
+    let mut index = shop();
+    tell(
+        &mut index,
+        [
+            apply_pod(pod_in("ops", "probe", "probe", "10.2.0.5")),
+            policy(
+                "web-to-db",
+                json!({"podSelector": {}, "ingress": [{"from": [
+                    {"namespaceSelector": {"matchLabels": {"team": "ops"}}},
+                ]}]}),
+            ),
+        ],
+    );
+    assert!(!lets_in(&mut index, "10.2.0.5"));
+    let labelled = json!({"metadata": {"name": "ops", "labels": {"team": "ops"}}});
+    let labelled = Event::ApplyNamespace(Box::new(serde_json::from_value(labelled).unwrap()));
+    assert_eq!(index.apply(labelled.clone()), Dirty(true));
+    assert_eq!(index.apply(labelled), Dirty(false));
+    assert!(lets_in(&mut index, "10.2.0.5"));
+    assert_eq!(
+        index.apply(Event::DeleteNamespace("ops".to_owned())),
+        Dirty(true)
+    );
+    assert!(!lets_in(&mut index, "10.2.0.5"));
+    tell(
+        &mut index,
+        [policy(
+            "web-to-db",
+            json!({"podSelector": {}, "ingress": [{"from": [
+                {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ops"}}},
+            ]}]}),
+        )],
+    );
+    assert!(lets_in(&mut index, "10.2.0.5"));
+}
+
+#[test]
+fn where_nothing_is_isolated_nothing_is_kept_of_peers() {
+    let mut index = shop();
+    assert_ne!(index.compile().sizes().map(|(_, n)| n), [0, 1, 0, 0]);
+    tell(
+        &mut index,
+        [Event::DeletePolicy(ObjectName::new("shop", "web-to-db"))],
+    );
+    assert_eq!(index.compile().sizes().map(|(_, n)| n), [0, 1, 0, 0]);
+}
+
+#[test]
+fn what_changes_nothing_is_not_dirty() {
+    let mut index = shop();
+    for event in [
+        apply_pod(pod("db", "db", "10.1.0.1")),
+        endpoint(1, "db", "10.1.0.1"),
+        node("n1", "10.1.0.0/24"),
+        Event::DeletePod(ObjectName::new("shop", "nobody")),
+        Event::DeletePolicy(ObjectName::new("shop", "nothing")),
+        Event::DeletePolicy(ObjectName::new("nowhere", "nothing")),
+        Event::DeleteNode("n9".to_owned()),
+        Event::DeleteNamespace("nowhere".to_owned()),
+        Event::DeleteEndpoint(9),
+    ] {
+        assert_eq!(index.apply(event.clone()), Dirty(false), "{event:?}");
+    }
+    for event in [
+        apply_pod(pod("db", "db", "10.1.0.3")),
+        endpoint(1, "db", "10.1.0.3"),
+        node("n1", "10.1.0.0/25"),
+        web_to_db(),
+        Event::DeletePod(ObjectName::new("shop", "web")),
+        Event::DeletePolicy(ObjectName::new("shop", "web-to-db")),
+        Event::DeleteNode("n1".to_owned()),
+        Event::DeleteEndpoint(1),
+    ] {
+        assert_eq!(index.apply(event.clone()), Dirty(true), "{event:?}");
+    }
+}
+
+#[test]
+fn a_new_address_of_a_pod_looks_for_no_selector_again() {
+    let mut index = shop();
+    index.compile();
+    let name = ObjectName::new("shop", "web");
+    let before = index.pods[&name].matched.clone().unwrap();
+    let scope = std::sync::Arc::as_ptr(&index.scope);
+    tell(&mut index, [apply_pod(pod("web", "web", "10.2.0.9"))]);
+    assert!(std::sync::Arc::ptr_eq(
+        &before,
+        index.pods[&name].matched.as_ref().unwrap()
+    ));
+    assert!(lets_in(&mut index, "10.2.0.9") && !lets_in(&mut index, "10.2.0.1"));
+    assert_eq!(scope, std::sync::Arc::as_ptr(&index.scope));
+    tell(&mut index, [apply_pod(pod("web", "other", "10.2.0.9"))]);
+    assert!(index.pods[&name].matched.is_none());
+    assert!(!lets_in(&mut index, "10.2.0.9"));
+}
+
+#[test]
+fn problems_of_policies_and_nodes_are_listed_sorted_while_they_last() {
+    let mut index = shop();
+    assert_eq!(index.node(), "n1");
+    tell(
+        &mut index,
+        [
+            node("n2", "10.2.0.0"),
+            policy("z", json!({"policyTypes": ["Both"]})),
+            policy("a", json!({"ingress": [{"ports": [{"port": 0}]}]})),
+        ],
+    );
+    let objects: Vec<_> = index
+        .problems()
+        .into_iter()
+        .map(|p| (p.object, p.path))
+        .collect();
+    assert_eq!(
+        objects,
+        [
+            ("NetworkPolicy shop/a", "spec.ingress[0].ports[0].port"),
+            ("NetworkPolicy shop/z", "spec.policyTypes[0]"),
+            ("Node n2", "spec.podCIDRs[0]"),
+        ]
+        .map(|(object, path)| (object.to_owned(), path.to_owned()))
+    );
+    tell(
+        &mut index,
+        [
+            node("n2", "10.2.0.0/24"),
+            policy("z", json!({})),
+            Event::DeletePolicy(ObjectName::new("shop", "a")),
+        ],
+    );
+    assert_eq!(index.problems(), []);
+}
