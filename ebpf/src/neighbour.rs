@@ -24,6 +24,17 @@ const ARP_REPLY: u8 = 2;
 /// ARP from a pod.
 #[inline(always)]
 pub fn arp_from_pod(skb: Skb, pod: &Endpoint) -> Outcome {
+    Outcome::from_code(arp(skb, pod))
+}
+
+/// In a function of its own, whose stack the packet's way does not pay for.
+#[inline(never)]
+fn arp(skb: Skb, pod: &Endpoint) -> u32 {
+    judge_arp(skb, pod).code()
+}
+
+#[inline(always)]
+fn judge_arp(skb: Skb, pod: &Endpoint) -> Outcome {
     let Some(arp) = skb.read::<28>(L3) else {
         return Outcome::drop(Counter::DropMalformed);
     };
@@ -98,14 +109,19 @@ pub fn nd_from_pod(skb: Skb, pod: &Endpoint, p: &Packet) -> Option<Outcome> {
         | icmp::V6_ROUTER_SOLICITATION => drop(Counter::IgnoredNoise),
         icmp::V6_ROUTER_ADVERTISEMENT | icmp::V6_REDIRECT => drop(Counter::DropForbiddenIcmp),
         icmp::V6_NEIGHBOUR_SOLICITATION | icmp::V6_NEIGHBOUR_ADVERTISEMENT => {
-            Some(neighbour(skb, pod, p))
+            Some(Outcome::from_code(neighbour(skb, pod, p)))
         }
         _ => None,
     }
 }
 
+#[inline(never)]
+fn neighbour(skb: Skb, pod: &Endpoint, p: &Packet) -> u32 {
+    judge_neighbour(skb, pod, p).code()
+}
+
 #[inline(always)]
-fn neighbour(skb: Skb, pod: &Endpoint, p: &Packet) -> Outcome {
+fn judge_neighbour(skb: Skb, pod: &Endpoint, p: &Packet) -> Outcome {
     // A hop limit below 255 has come from elsewhere (RFC 4861 §7.1).
     if p.ttl != 255 || p.l4 + 24 > p.end {
         return Outcome::drop(Counter::DropMalformed);
