@@ -73,7 +73,11 @@ fn take_over(config: &Config) -> anyhow::Result<Kernel> {
         .with_context(|| format!("state directory {}", config.state_dir.display()))?;
     let pins = Pins::new(&config.bpffs);
     let lock = pins.prepare()?;
-    let loaded = load::load(&object::bytes()?, &pins, &config.map_sizes)?;
+    let loaded = load::load(
+        &object::bytes(config.ebpf_object.as_deref())?,
+        &pins,
+        &config.map_sizes,
+    )?;
     tracing::info!(
         kernel = features.release,
         programs = loaded.programs,

@@ -146,7 +146,7 @@ pub struct Rig {
 
 /// Loads the object and attaches its socket programs to a cgroup, by links that go with the value.
 pub fn attach(cgroup: &Path) -> Ebpf {
-    let object = weir_agent::dataplane::object::bytes().unwrap();
+    let object = weir_agent::dataplane::object::bytes(None).unwrap();
     let mut ebpf = Ebpf::load(&object).unwrap();
     let cgroup = File::open(cgroup).unwrap();
     for (name, _) in HOOKS {

@@ -150,6 +150,12 @@ pub(super) const KEYS: &[Key] = &[
         None,
         "Entries of map BACKENDS: backends [default: 262144]",
     ),
+    key(
+        "ebpf-object",
+        "FILE",
+        None,
+        "Load these eBPF programs instead of those that are built in",
+    ),
     key("log-format", "FORMAT", Some("text"), "text or json"),
     key(
         "log-level",

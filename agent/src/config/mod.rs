@@ -55,6 +55,8 @@ pub struct Config {
     pub metrics_address: Option<SocketAddr>,
     /// `max-peers` and its like: sizes of maps that are not the ABI's.
     pub map_sizes: Sizes,
+    /// `ebpf-object`: instead of the embedded one.
+    pub ebpf_object: Option<PathBuf>,
     /// `log-format`.
     pub log_format: LogFormat,
     /// `log-level`: a `tracing` filter such as `info` or `weir_agent=debug`.
@@ -115,6 +117,7 @@ impl Config {
             adopt_timeout: layers.require("adopt-timeout", parse_duration)?,
             metrics_address: layers.require("metrics-address", parse_metrics_address)?,
             map_sizes: map_sizes(layers)?,
+            ebpf_object: layers.optional("ebpf-object", parse_path)?,
             log_format: layers.require("log-format", parse_log_format)?,
             log_level: layers.require("log-level", parse_log_level)?,
         })
