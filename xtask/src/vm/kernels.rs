@@ -16,13 +16,22 @@ use crate::step;
 const WANTED: [(&str, &str); 2] = [("bookworm", "6.1"), ("trixie", "6.12")];
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
+/// The image's name in the cache.
+const IMAGE: &str = "vmlinuz";
+
 /// A kernel in the cache.
 pub struct Kernel {
     /// For example `6.1`.
     pub series: &'static str,
     /// The bootable image.
     pub image: PathBuf,
+    /// Modules to load into it, in this order.
+    pub modules: Vec<PathBuf>,
 }
+
+/// What clsact filters need and Debian has as modules; a kernel with tcx does without, and a later
+/// Debian compresses its modules, so that nothing is found there.
+const MODULES: [&str; 2] = ["sch_ingress.ko", "cls_bpf.ko"];
 
 /// Finds the kernels in the cache or downloads them.
 ///
@@ -32,18 +41,27 @@ pub fn ensure(ctx: &Context) -> Result<Vec<Kernel>> {
     WANTED
         .iter()
         .map(|(release, series)| {
-            let image = ctx.cache.join("kernels").join(format!("vmlinuz-{series}"));
-            if !image.is_file() {
-                download(ctx, release, series, &image).with_context(|| {
+            let home = ctx.cache.join("kernels").join(series);
+            if !home.join(IMAGE).is_file() {
+                download(ctx, release, series, &home).with_context(|| {
                     format!(
                         "no Linux {series} to boot: put the image of Debian {release}'s \
                          {} at {}",
                         meta_package(),
-                        image.display()
+                        home.join(IMAGE).display()
                     )
                 })?;
             }
-            Ok(Kernel { series, image })
+            let modules = MODULES
+                .iter()
+                .map(|m| home.join(m))
+                .filter(|m| m.is_file())
+                .collect();
+            Ok(Kernel {
+                series,
+                image: home.join(IMAGE),
+                modules,
+            })
         })
         .collect()
 }
@@ -60,7 +78,7 @@ fn debian_arch() -> &'static str {
     }
 }
 
-fn download(ctx: &Context, release: &str, series: &str, image: &Path) -> Result<()> {
+fn download(ctx: &Context, release: &str, series: &str, home: &Path) -> Result<()> {
     if which("apt-get").is_none() {
         bail!("this machine has no apt-get");
     }
@@ -83,12 +101,35 @@ fn download(ctx: &Context, release: &str, series: &str, image: &Path) -> Result<
     let mut unpack = Command::new("dpkg-deb");
     unpack.arg("-x").arg(&archive).arg(&unpacked);
     ctx.step(&format!("unpack {package}"), &mut unpack)?;
-    let found = find(&unpacked.join("boot"), |name| name.starts_with("vmlinuz-"))
+    let image = find(&unpacked.join("boot"), |name| name.starts_with("vmlinuz-"))
         .with_context(|| format!("{package} holds no kernel image"))?;
-    fs::rename(&found, image)
-        .with_context(|| format!("cannot move {} to {}", found.display(), image.display()))?;
-    // Only the image is of use.
+    fs::create_dir_all(home).with_context(|| format!("cannot make {}", home.display()))?;
+    for module in MODULES {
+        if let Some(found) = find_below(&unpacked.join("lib/modules"), module) {
+            keep(&found, &home.join(module))?;
+        }
+    }
+    // Last: with the image there, the rest is taken to be there.
+    keep(&image, &home.join(IMAGE))?;
     fs::remove_dir_all(&apt.dir).with_context(|| format!("cannot remove {}", apt.dir.display()))
+}
+
+fn keep(found: &Path, at: &Path) -> Result<()> {
+    fs::rename(found, at)
+        .with_context(|| format!("cannot move {} to {}", found.display(), at.display()))
+}
+
+/// A file of that name in `dir` or below.
+fn find_below(dir: &Path, name: &str) -> Option<PathBuf> {
+    fs::read_dir(dir).ok()?.flatten().find_map(|entry| {
+        let path = entry.path();
+        // A link could lead back up.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            find_below(&path, name)
+        } else {
+            (entry.file_name() == name).then_some(path)
+        }
+    })
 }
 
 /// A Debian mirror: `WEIR_DEBIAN_MIRROR`, else the one that this machine uses itself.

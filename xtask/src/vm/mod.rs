@@ -45,21 +45,30 @@ pub fn run(ctx: &Context, load_only: bool) -> Result<Count> {
     } else {
         build::static_tests(ctx, &["datapath"])?
     };
-    let initramfs = ctx.logs.join("initramfs");
-    write_initramfs(&initramfs, &init, &tests)?;
     let mut total = Count::default();
     for kernel in &kernels {
+        let initramfs = ctx.logs.join(format!("initramfs-{}", kernel.series));
+        write_initramfs(&initramfs, &init, &kernel.modules, &tests)?;
         total += boot(ctx, kernel, &initramfs)?;
     }
     Ok(total)
 }
 
-fn write_initramfs(to: &Path, init: &Path, tests: &[(String, PathBuf)]) -> Result<()> {
+fn write_initramfs(
+    to: &Path,
+    init: &Path,
+    modules: &[PathBuf],
+    tests: &[(String, PathBuf)],
+) -> Result<()> {
     let read =
         |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let mut archive = cpio::Archive::default();
     archive.directory("dev");
     archive.console("dev/console");
+    archive.directory("modules");
+    for (order, module) in modules.iter().enumerate() {
+        archive.program(&format!("modules/{order}.ko"), &read(module)?);
+    }
     archive.directory("tests");
     for (name, program) in tests {
         archive.program(&format!("tests/{name}"), &read(program)?);
