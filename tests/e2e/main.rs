@@ -5,3 +5,4 @@ mod lab;
 mod pods;
 mod policy;
 mod restart;
+mod upgrade;

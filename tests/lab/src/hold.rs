@@ -63,6 +63,7 @@ pub fn run(role: &Role) -> Result<()> {
     crate::netlink::raise_loopback()?;
     std::io::stdout().write_all(b"ready\n")?;
     std::io::stdout().flush()?;
+    crate::spawn::release_output()?;
     let mut rest = Vec::new();
     std::io::stdin().read_to_end(&mut rest)?;
     Ok(())

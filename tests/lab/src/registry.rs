@@ -103,6 +103,8 @@ fn catch_signals() -> anyhow::Result<()> {
         }
         eprintln!("\nweir-lab: taking the lab down");
         take_all_down();
+        // Not every machine's first process reaps what this one would leave to it.
+        while nix::sys::wait::wait().is_ok() {}
         let Ok(signal) = Signal::try_from(i32::from(byte[0])) else {
             return;
         };

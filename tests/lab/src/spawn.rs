@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -160,6 +160,25 @@ pub fn run_in<T: Send>(place: &Place, work: impl FnOnce() -> Result<T> + Send) -
             .join()
             .map_err(|_| anyhow!("a thread inside a namespace panicked"))?
     })
+}
+
+/// Lets go of the standard output and error that this process inherited, so that a lab that stays
+/// up holds no pipe open that somebody reads to its end.
+///
+/// # Errors
+/// The kernel's.
+pub fn release_output() -> Result<()> {
+    let null = File::options()
+        .write(true)
+        .open("/dev/null")
+        .context("opening /dev/null")?;
+    for standard in [1, 2] {
+        // SAFETY: dup2 replaces a standard descriptor, which nobody here owns.
+        if unsafe { libc::dup2(null.as_raw_fd(), standard) } < 0 {
+            return Err(io::Error::last_os_error()).context("releasing standard output");
+        }
+    }
+    Ok(())
 }
 
 /// Sends SIGKILL and reaps. For a process that ended already this does nothing.

@@ -84,7 +84,7 @@ pub fn show(options: &Options) -> Result<Result<Shown, ExitCode>> {
         eprintln!("weir-lab: the manifests give no cell to probe");
         return Ok(Err(ExitCode::from(NOTHING)));
     }
-    let probed = probing::probe(&plan, &fleet, &cells, &progress)?;
+    let probed = probing::probe(&plan, &fleet, &cells, probing::LIMITS, &progress)?;
     report.matrix(&plan, &cells, &probed);
 
     if let Some(change) = change::choose(&plan, &fleet.addresses(), &cluster, &cells)? {
@@ -143,7 +143,7 @@ fn live_change(
         }
     }
     let in_force = start.elapsed();
-    let probed: Probed = probing::probe(plan, fleet, cells, progress)?;
+    let probed: Probed = probing::probe(plan, fleet, cells, probing::LIMITS, progress)?;
     report.change(plan, &before, cells, change, in_force, &probed);
     Ok(())
 }

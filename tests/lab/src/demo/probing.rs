@@ -15,7 +15,7 @@ use crate::pod::Pod;
 use crate::wire::{Answer, Command, Outcome, Probe, Seen};
 
 /// Time limits of the first and of the second try: a denied probe takes all of it.
-const LIMITS: [Duration; 2] = [Duration::from_millis(1500), Duration::from_secs(4)];
+pub const LIMITS: [Duration; 2] = [Duration::from_millis(1500), Duration::from_secs(4)];
 
 /// What the network did with a cell's probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,18 +113,24 @@ pub struct Probed {
 ///
 /// # Errors
 /// When a pod's server is gone.
-pub fn probe(plan: &Plan, fleet: &Fleet, cells: &[Cell], progress: &Progress) -> Result<Probed> {
+pub fn probe(
+    plan: &Plan,
+    fleet: &Fleet,
+    cells: &[Cell],
+    limits: [Duration; 2],
+    progress: &Progress,
+) -> Result<Probed> {
     let start = Instant::now();
     let every: Vec<usize> = (0..cells.len()).collect();
     let mut observed = vec![Observed::Denied; cells.len()];
-    for (index, result) in round(plan, fleet, cells, &every, LIMITS[0], progress)? {
+    for (index, result) in round(plan, fleet, cells, &every, limits[0], progress)? {
         observed[index] = result;
     }
     let again: Vec<usize> = every
         .into_iter()
         .filter(|&index| !observed[index].agrees(&cells[index]))
         .collect();
-    for (index, result) in round(plan, fleet, cells, &again, LIMITS[1], progress)? {
+    for (index, result) in round(plan, fleet, cells, &again, limits[1], progress)? {
         observed[index] = result;
     }
     Ok(Probed {

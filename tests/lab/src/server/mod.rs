@@ -64,6 +64,7 @@ async fn serve(name: String, bind: Option<IpAddr>) -> Result<()> {
         probes: Semaphore::new(PROBES_AT_ONCE),
     });
     capture::start(shared.seen.clone(), bind).context("opening a packet socket")?;
+    crate::spawn::release_output()?;
 
     let (answers, mut queue) = mpsc::unbounded_channel::<Response>();
     tokio::spawn(async move {
