@@ -100,7 +100,14 @@ impl World {
         let with_pods: Vec<&Workload> = named.iter().filter(|w| !w.pods.is_empty()).collect();
         match (with_pods.as_slice(), named) {
             ([one], _) => Ok((namespace.to_owned(), one.pods[0].clone())),
-            ([], []) => Err(self.unknown_pod(namespace, name)),
+            ([], []) => {
+                // The agent holds pods, not what made them.
+                let first = (namespace.to_owned(), format!("{name}-0"));
+                if self.pods.contains(&first) {
+                    return Ok(first);
+                }
+                Err(self.unknown_pod(namespace, name))
+            }
             ([], [workload, ..]) => {
                 Err(format!("{} {namespace}/{name} has no pods", workload.kind))
             }

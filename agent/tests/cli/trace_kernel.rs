@@ -171,3 +171,16 @@ fn sockets_are_checked() {
         2
     );
 }
+
+#[test]
+fn a_workloads_name_means_its_first_pod_also_where_only_pods_are_known() {
+    let pod = |name: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{containers: []}}\n"
+        )
+    };
+    let n1 = FakeAgent::start("n1", objects(&(pod("api-1") + &pod("api-0"))), &[]);
+    let done = trace(&n1, "shop/api-1 shop/api --port 1 -o json");
+    let value: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(value["ingress"]["end"], "pod shop/api-0");
+}
