@@ -2,7 +2,9 @@
 
 mod adopt;
 mod lab;
+mod nodes;
 mod pods;
 mod policy;
 mod restart;
+mod services;
 mod upgrade;
