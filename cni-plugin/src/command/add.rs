@@ -65,7 +65,7 @@ pub fn add(
             .as_ref()
             .map(|pod| format!("{}/{}", pod.namespace, pod.name)),
     };
-    let record = store.change(|state| state.allocate(&request))?;
+    let record = allocate(&store, &request)?;
     let mut undo = Undo {
         config,
         store: &store,
@@ -106,6 +106,22 @@ pub fn add(
         }
         Err(error) => Err(undo.run(log, error)),
     }
+}
+
+/// Reserves addresses. A write that fails may have changed the store all the same, as syncing the
+/// directory comes after the rename: then the record is taken back.
+fn allocate(store: &Store, request: &Request<'_>) -> Result<Record> {
+    let mut made = None;
+    let allocated = store.change(|state| {
+        let record = state.allocate(request)?;
+        made = Some(record.clone());
+        Ok(record)
+    });
+    if let (Err(_), Some(record)) = (&allocated, made) {
+        // If this fails too, DEL and GC still find the record.
+        let _ = store.release(&record);
+    }
+    allocated
 }
 
 /// Opens the pod's namespace, which must not be the node's.
@@ -158,8 +174,7 @@ impl Attachment<'_> {
     ) -> Result<()> {
         interrupt.check()?;
         let host = Netlink::open()?;
-        wire::make_pair(&host, self.netns, self.plan)?;
-        undo.link = true;
+        wire::make_pair(&host, self.netns, self.plan, &mut undo.link)?;
         interrupt.check()?;
         wire::configure_pod(self.pod, self.netns, self.plan)?;
         let index = wire::prepare_host(&host, self.plan)?;

@@ -17,8 +17,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::{Flock, FlockArg};
-
 use crate::error::{CniError, Code, Result};
 
 pub use range::{Pool, Range};
@@ -85,8 +83,8 @@ impl Store {
         self.dir.join("store.json")
     }
 
-    /// Waits for the lock: it is held for one read and one write at a time.
-    fn lock(&self) -> Result<Flock<File>> {
+    /// Waits for the lock, which is held as long as the file is open: for one read and one write.
+    fn lock(&self) -> Result<File> {
         let mut builder = fs::DirBuilder::new();
         let made = builder.recursive(true).mode(0o755).create(&self.dir);
         made.map_err(|error| io_error("create", &self.dir, &error))?;
@@ -97,12 +95,12 @@ impl Store {
             .truncate(false)
             .mode(0o600)
             .open(&path);
-        let mut file = opened.map_err(|error| io_error("open", &path, &error))?;
+        let file = opened.map_err(|error| io_error("open", &path, &error))?;
         loop {
-            match Flock::lock(file, FlockArg::LockExclusive) {
-                Ok(lock) => return Ok(lock),
-                Err((again, nix::Error::EINTR)) => file = again,
-                Err((_, error)) => return Err(io_error("lock", &path, &error.into())),
+            match file.lock() {
+                Ok(()) => return Ok(file),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(io_error("lock", &path, &error)),
             }
         }
     }

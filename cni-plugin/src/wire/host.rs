@@ -10,8 +10,9 @@ use super::Plan;
 use crate::error::{CniError, Code, Result};
 
 /// Makes the pair, the pod's side at once in the pod's namespace and under its final name; both
-/// sides are down. The index of the host side.
-pub fn make_pair(host: &Netlink, netns: &NetNs, plan: &Plan<'_>) -> Result<()> {
+/// sides are down. `made` is set unless it is certain that there is nothing to remove: the kernel's
+/// answer may be lost after it has made the pair.
+pub fn make_pair(host: &Netlink, netns: &NetNs, plan: &Plan<'_>, made: &mut bool) -> Result<()> {
     let veth = Veth {
         name: plan.host_ifname,
         mac: Some(plan.host_mac),
@@ -20,7 +21,9 @@ pub fn make_pair(host: &Netlink, netns: &NetNs, plan: &Plan<'_>) -> Result<()> {
         peer_mac: Some(plan.pod_mac),
         mtu: plan.mtu,
     };
-    host.create_veth(&veth).map_err(|error| {
+    let created = host.create_veth(&veth);
+    *made = !matches!(&created, Err(error) if error.exists());
+    created.map_err(|error| {
         let exists = error.exists();
         let error = CniError::from(error);
         if exists {
