@@ -141,7 +141,7 @@ fn an_entry_holds_who_opened_it() {
             let t = tuple(family.remote(), 4000, family.b(), 80);
             node.run(
                 Hook::FromUplink,
-                &Packet::tcp(&t, SYN).to_mac(MAC_UPLINK).frame(),
+                &Packet::tcp(&t, SYN).addressed(MAC_UPLINK).frame(),
             )
             .delivered();
             let entry = node.entry(&t, Proto::TCP).unwrap().1;
@@ -349,13 +349,13 @@ fn a_multicast_datagram_leaves_no_entry() {
         for dst in [Addr::from_v4([224, 0, 0, 251]), Addr::from_v4([255; 4])] {
             let t = tuple(Family::V4.a(), 5353, dst, 5353);
             node.run(Hook::FromA, &Packet::udp(&t, b"?").frame())
-                .to_stack();
+                .left_to_stack();
         }
         let mut group = [0u8; 16];
         (group[0], group[1], group[15]) = (0xff, 2, 0xfb);
         let t = tuple(Family::V6.a(), 5353, Addr::from_v6(group), 5353);
         node.run(Hook::FromA, &Packet::udp(&t, b"?").frame())
-            .to_stack();
+            .left_to_stack();
         assert_eq!(node.entries(), 0);
     });
 }

@@ -133,9 +133,9 @@ fn arp_in_anothers_name_is_dropped_and_about_others_ignored() {
                 .dropped(Counter::IgnoredNoise);
         }
         node.run(Hook::FromA, &arp(2, MAC_POD_A, v4.a(), v4.node()))
-            .to_stack();
+            .left_to_stack();
         node.run(Hook::NodeToB, &arp(1, MAC_HOST_B, v4.node(), v4.b()))
-            .to_stack();
+            .left_to_stack();
         node.run(Hook::ToB, &arp(1, MAC_HOST_B, v4.node(), v4.b()))
             .dropped(Counter::DropOtherProtocol);
     });
@@ -217,7 +217,7 @@ fn a_pod_advertises_only_itself() {
         let v6 = Family::V6;
         for own in [v6.a(), link_local(1)] {
             node.run(Hook::FromA, &nd(136, own, v6.node(), own).frame())
-                .to_stack();
+                .left_to_stack();
         }
         for target in [v6.b(), v6.node(), GATEWAY_V6] {
             for src in [v6.a(), link_local(1)] {
@@ -294,7 +294,7 @@ fn what_a_pods_kernel_says_by_itself_is_noise_and_not_forgery() {
 fn the_nodes_own_link_talk_reaches_a_pod_and_a_forwarded_one_does_not() {
     on_node(|node| {
         let packet = nd(135, GATEWAY_V6, Family::V6.b(), Family::V6.b()).frame();
-        node.run(Hook::NodeToB, &packet).to_stack();
+        node.run(Hook::NodeToB, &packet).left_to_stack();
         let foreign = nd(135, GATEWAY_V6, multicast(1), Family::V6.b()).frame();
         node.run(Hook::ToB, &foreign)
             .dropped(Counter::DropNotForPod);

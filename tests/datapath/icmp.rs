@@ -50,7 +50,7 @@ fn an_error_of_any_router_about_a_flow_reaches_the_pod() {
             node.groups(SLOT_A, CLOSED, GroupId::OPEN);
             let t = tuple(family.a(), 4000, family.world(), 443);
             let packet = Packet::tcp(&t, SYN);
-            node.run(Hook::FromA, &packet.frame()).to_stack();
+            node.run(Hook::FromA, &packet.frame()).left_to_stack();
             let mut about = packet.clone();
             about.l4.truncate(8);
             about.no_checksum = true;
@@ -60,12 +60,15 @@ fn an_error_of_any_router_about_a_flow_reaches_the_pod() {
                 (3, 0)
             };
             let error = Packet::icmp(family.remote(), family.a(), kind, code, [0; 4], &about.ip());
-            node.run(Hook::FromUplink, &error.clone().to_mac(MAC_UPLINK).frame())
-                .delivered();
+            node.run(
+                Hook::FromUplink,
+                &error.clone().addressed(MAC_UPLINK).frame(),
+            )
+            .delivered();
             // About a flow that is not there, it is a message like any other.
             let other = Packet::tcp(&tuple(family.a(), 4001, family.world(), 443), SYN);
             let error = Packet::icmp(family.remote(), family.a(), kind, code, [0; 4], &other.ip());
-            node.run(Hook::FromUplink, &error.to_mac(MAC_UPLINK).frame())
+            node.run(Hook::FromUplink, &error.addressed(MAC_UPLINK).frame())
                 .dropped(Counter::DropNoRow);
             node.groups(SLOT_A, GroupId::OPEN, GroupId::OPEN);
         }
@@ -94,14 +97,17 @@ fn a_pod_cannot_report_on_what_it_was_not_sent() {
             node.groups(SLOT_A, CLOSED, GroupId::OPEN);
             let t = tuple(family.a(), 4000, family.world(), 443);
             let packet = Packet::tcp(&t, SYN);
-            node.run(Hook::FromA, &packet.frame()).to_stack();
+            node.run(Hook::FromA, &packet.frame()).left_to_stack();
             let forged = unreachable(family, family.b(), &packet);
             node.run(Hook::FromB, &forged.frame())
                 .dropped(Counter::DropSpoofed);
             // Nor tell somebody else than the packet's sender.
             let query = Packet::udp(&tuple(family.remote(), 1, family.b(), 53), b"?");
-            node.run(Hook::FromUplink, &query.clone().to_mac(MAC_UPLINK).frame())
-                .delivered();
+            node.run(
+                Hook::FromUplink,
+                &query.clone().addressed(MAC_UPLINK).frame(),
+            )
+            .delivered();
             let mut astray = unreachable(family, family.b(), &query);
             astray.dst = family.a();
             node.run(Hook::FromB, &astray.frame())

@@ -138,7 +138,7 @@ const BULK: usize = 300_000;
 /// A talks to the Service (or pod) at these addresses; everything must come back.
 fn talk(a: &Pod, tcp: SocketAddr, udp: SocketAddr) {
     a.run(move || {
-        let bytes: Vec<u8> = (0..BULK).map(|i| (i * 31 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..BULK).map(|i| ((i * 31) >> 3) as u8).collect();
         let mut stream = TcpStream::connect_timeout(&tcp, WAIT).expect("connect");
         stream.set_read_timeout(Some(WAIT)).unwrap();
         let mut writer = stream.try_clone().unwrap();

@@ -3,9 +3,11 @@
 
 mod conntrack;
 mod edge;
+mod epochs;
 mod icmp;
 mod live;
 mod malformed;
+mod own_node;
 mod packets;
 mod paths;
 mod policy;

@@ -42,7 +42,7 @@ fn a_packet_cut_at_any_length_is_dropped_by_every_hook() {
     on_node(|node| {
         for family in Family::BOTH {
             for packet in kinds(family) {
-                let frame = packet.clone().to_mac(MAC_UPLINK).frame();
+                let frame = packet.clone().addressed(MAC_UPLINK).frame();
                 // The kernel takes no frame for a test run that ends within its IP header
                 // (6.18); those lengths are tried on the parser itself.
                 for len in family.l4()..frame.len() {
@@ -94,7 +94,7 @@ fn every_byte_of_every_header_may_be_anything() {
     on_node(|node| {
         for family in Family::BOTH {
             for packet in kinds(family) {
-                let frame = packet.to_mac(MAC_UPLINK).frame();
+                let frame = packet.addressed(MAC_UPLINK).frame();
                 for at in 12..frame.len().min(90) {
                     for value in [0, 1, 0x0f, 0x7f, 0x80, 0xff] {
                         let mut frame = frame.clone();
@@ -128,7 +128,7 @@ fn fragment(
         packet.l4 = vec![7; 24];
     }
     if family == Family::V4 {
-        packet.fragment = offset / 8 | u16::from(more) << 13;
+        packet.fragment = (offset / 8) | (u16::from(more) << 13);
     } else {
         let [a, b] = (offset | u16::from(more)).to_be_bytes();
         packet.first_extension = Some(44);
@@ -145,9 +145,12 @@ fn fragments_between_open_pods_are_delivered() {
                 let packet = fragment(family, family.a(), family.b(), offset, more);
                 node.run(Hook::FromA, &packet.frame()).delivered();
                 let packet = fragment(family, family.world(), family.b(), offset, more);
-                node.run(Hook::FromUplink, &packet.clone().to_mac(MAC_UPLINK).frame())
-                    .delivered();
-                node.run(Hook::ToB, &packet.frame()).to_stack();
+                node.run(
+                    Hook::FromUplink,
+                    &packet.clone().addressed(MAC_UPLINK).frame(),
+                )
+                .delivered();
+                node.run(Hook::ToB, &packet.frame()).left_to_stack();
             }
         }
     });
@@ -174,13 +177,13 @@ fn later_fragments_to_or_from_a_pod_under_policy_are_dropped_and_counted() {
             let foreign = fragment(family, family.world(), family.b(), 32, false);
             node.run(
                 Hook::FromUplink,
-                &foreign.clone().to_mac(MAC_UPLINK).frame(),
+                &foreign.clone().addressed(MAC_UPLINK).frame(),
             )
             .dropped(Counter::DropFragment);
             node.run(Hook::ToB, &foreign.frame())
                 .dropped(Counter::DropFragment);
             let own = fragment(family, family.node(), family.b(), 32, false);
-            node.run(Hook::NodeToB, &own.frame()).to_stack();
+            node.run(Hook::NodeToB, &own.frame()).left_to_stack();
             node.groups(SLOT_B, GroupId::OPEN, GroupId::OPEN);
         }
     });

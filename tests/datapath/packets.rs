@@ -197,7 +197,7 @@ impl Packet {
         self
     }
 
-    pub fn to_mac(mut self, mac: [u8; 6]) -> Self {
+    pub fn addressed(mut self, mac: [u8; 6]) -> Self {
         self.dst_mac = mac;
         self
     }

@@ -88,7 +88,7 @@ fn a_prefix_without_an_uplink_and_the_rest_of_the_world_are_the_stacks() {
             node.node_cidr(cidr, len, 0);
             for dst in [family.remote(), family.world(), family.node()] {
                 let packet = Packet::tcp(&tuple(family.a(), 4000, dst, 80), SYN).frame();
-                let run = node.run(Hook::FromA, &packet).to_stack();
+                let run = node.run(Hook::FromA, &packet).left_to_stack();
                 assert_eq!(run.packet, packet, "the stack gets the packet as it was");
             }
         }
@@ -100,7 +100,7 @@ fn what_comes_by_an_uplink_for_a_pod_is_delivered() {
     on_node(|node| {
         for family in Family::BOTH {
             let t = tuple(family.remote(), 4000, family.b(), 80);
-            let packet = Packet::tcp(&t, SYN).to_mac(MAC_UPLINK);
+            let packet = Packet::tcp(&t, SYN).addressed(MAC_UPLINK);
             let run = node.run(Hook::FromUplink, &packet.frame()).delivered();
             let seen = see(&run.packet);
             assert_eq!((seen.ttl, seen.macs), (63, (MAC_POD_B, MAC_HOST_B)));
@@ -115,21 +115,21 @@ fn what_comes_by_an_uplink_for_others_is_the_stacks() {
             let t = tuple(family.remote(), 4000, family.node(), 22);
             node.run(
                 Hook::FromUplink,
-                &Packet::tcp(&t, SYN).to_mac(MAC_UPLINK).frame(),
+                &Packet::tcp(&t, SYN).addressed(MAC_UPLINK).frame(),
             )
-            .to_stack();
+            .left_to_stack();
             // A frame for another machine, seen by a promiscuous interface.
             let t = tuple(family.remote(), 4000, family.b(), 80);
             node.run(
                 Hook::FromUplink,
-                &Packet::tcp(&t, SYN).to_mac([2; 6]).frame(),
+                &Packet::tcp(&t, SYN).addressed([2; 6]).frame(),
             )
-            .to_stack();
+            .left_to_stack();
         }
         let mut arp = vec![0xff; 6];
         arp.extend([2, 0, 0, 0, 0, 1, 8, 6]);
         arp.extend([0; 46]);
-        node.run(Hook::FromUplink, &arp).to_stack();
+        node.run(Hook::FromUplink, &arp).left_to_stack();
     });
 }
 
@@ -140,7 +140,7 @@ fn the_nodes_own_address_as_source_is_dropped_at_the_uplink() {
             let t = tuple(family.node(), 4000, family.b(), 80);
             node.run(
                 Hook::FromUplink,
-                &Packet::tcp(&t, SYN).to_mac(MAC_UPLINK).frame(),
+                &Packet::tcp(&t, SYN).addressed(MAC_UPLINK).frame(),
             )
             .dropped(Counter::DropOwnSource);
         }
@@ -174,8 +174,8 @@ fn a_packet_that_came_by_an_uplink_with_its_last_hop_is_left_to_the_stack() {
     on_node(|node| {
         for family in Family::BOTH {
             let t = tuple(family.remote(), 4000, family.b(), 80);
-            let packet = Packet::tcp(&t, SYN).to_mac(MAC_UPLINK).ttl(1).frame();
-            let run = node.run(Hook::FromUplink, &packet).to_stack();
+            let packet = Packet::tcp(&t, SYN).addressed(MAC_UPLINK).ttl(1).frame();
+            let run = node.run(Hook::FromUplink, &packet).left_to_stack();
             assert_eq!(run.packet, packet);
         }
     });
@@ -241,7 +241,7 @@ fn what_the_stack_brings_a_pod_goes_on_as_it_is() {
         for family in Family::BOTH {
             let t = tuple(family.world(), 4000, family.b(), 80);
             let packet = Packet::tcp(&t, SYN).frame();
-            let run = node.run(Hook::ToB, &packet).to_stack();
+            let run = node.run(Hook::ToB, &packet).left_to_stack();
             assert_eq!(run.packet, packet);
             let other = tuple(family.world(), 4000, family.a(), 80);
             node.run(Hook::ToB, &Packet::tcp(&other, SYN).frame())
@@ -275,7 +275,7 @@ fn an_ipv6_packet_with_an_ipv4_mapped_address_is_dropped_at_every_hook() {
         };
         let v6 = Family::V6;
         let t = tuple(v6.a(), 4000, v6.b(), 80);
-        let frame = Packet::tcp(&t, SYN).to_mac(MAC_UPLINK).frame();
+        let frame = Packet::tcp(&t, SYN).addressed(MAC_UPLINK).frame();
         for at in [14 + 8, 14 + 24] {
             let mut frame = frame.clone();
             frame[at..at + 16].copy_from_slice(&mapped);
@@ -297,7 +297,7 @@ fn protocols_beside_ip_and_arp_do_not_pass_a_pods_interface() {
                 .dropped(Counter::DropOtherProtocol);
             node.run(Hook::NodeToB, &frame)
                 .dropped(Counter::DropOtherProtocol);
-            node.run(Hook::FromUplink, &frame).to_stack();
+            node.run(Hook::FromUplink, &frame).left_to_stack();
         }
     });
 }

@@ -52,7 +52,7 @@ impl Run {
         self.expect(REDIRECTED, Counter::Delivered)
     }
     #[track_caller]
-    pub fn to_stack(self) -> Self {
+    pub fn left_to_stack(self) -> Self {
         self.expect(STACK, Counter::ToStack)
     }
 }

@@ -39,7 +39,7 @@ fn tcp(family: Family, sport: u16, flags: u8) -> Packet {
 
 /// B's packet to A.
 fn reply(family: Family, from: u16, to: u16, flags: u8) -> Packet {
-    Packet::tcp(&tuple(family.b(), from, family.a(), to), flags).to_mac(MAC_HOST_B)
+    Packet::tcp(&tuple(family.b(), from, family.a(), to), flags).addressed(MAC_HOST_B)
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_udp_flow_leaves_a_removed_backend_with_its_next_packet() {
             two_backends(node, family, Proto::UDP);
             let first = sent(node, &udp(family, 4000));
             let back = Packet::udp(&tuple(family.b(), first, family.a(), 4000), b"answer");
-            node.run(Hook::FromB, &back.to_mac(MAC_HOST_B).frame())
+            node.run(Hook::FromB, &back.addressed(MAC_HOST_B).frame())
                 .delivered();
             node.remove_backend(id(first));
             let second = sent(node, &udp(family, 4000));
@@ -70,7 +70,7 @@ fn a_udp_flow_leaves_a_removed_backend_with_its_next_packet() {
             assert_eq!(sent(node, &udp(family, 4000)), second);
             let back = Packet::udp(&tuple(family.b(), second, family.a(), 4000), b"answer");
             let run = node
-                .run(Hook::FromB, &back.to_mac(MAC_HOST_B).frame())
+                .run(Hook::FromB, &back.addressed(MAC_HOST_B).frame())
                 .delivered();
             assert_eq!(see(&run.packet).src, family.vip());
             node.remove_backend(id(second));
@@ -151,7 +151,7 @@ fn an_error_about_a_translated_packet_is_about_the_packet_that_the_client_sent()
             let run = node.run(Hook::FromA, &there).delivered();
             let translated = &run.packet[14..];
             let (kind, code) = if family == Family::V4 { (3, 3) } else { (1, 4) };
-            let error = Packet::icmp(b, a, kind, code, [0; 4], translated).to_mac(MAC_HOST_B);
+            let error = Packet::icmp(b, a, kind, code, [0; 4], translated).addressed(MAC_HOST_B);
             let run = node.run(Hook::FromB, &error.frame()).delivered();
             let seen = see(&run.packet);
             assert_eq!((seen.src, seen.dst), (vip, a));
@@ -177,7 +177,7 @@ fn an_error_from_a_router_about_a_translated_packet_keeps_the_routers_address() 
             let router = family.world();
             let error = Packet::icmp(router, a, kind, 0, [0; 4], &run.packet[14..]);
             let run = node
-                .run(Hook::FromUplink, &error.to_mac(MAC_UPLINK).frame())
+                .run(Hook::FromUplink, &error.addressed(MAC_UPLINK).frame())
                 .delivered();
             let seen = see(&run.packet);
             assert_eq!((seen.src, seen.dst), (router, a));
@@ -191,9 +191,10 @@ fn an_error_from_a_router_about_a_translated_packet_keeps_the_routers_address() 
 fn a_flow_that_is_older_than_its_service_becomes_the_services_with_its_next_packet() {
     on_node(|node| {
         for family in Family::BOTH {
-            node.run(Hook::FromA, &udp(family, 4000).frame()).to_stack();
+            node.run(Hook::FromA, &udp(family, 4000).frame())
+                .left_to_stack();
             node.run(Hook::FromA, &tcp(family, 4000, SYN).frame())
-                .to_stack();
+                .left_to_stack();
             node.service(family.vip(), 80, Proto::UDP, &[(FIRST, family.b(), 8080)]);
             node.service(family.vip(), 80, Proto::TCP, &[(SECOND, family.b(), 8080)]);
             assert_eq!(sent(node, &udp(family, 4000)), 8080);

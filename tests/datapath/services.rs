@@ -52,7 +52,7 @@ fn a_flow_to_a_service_reaches_its_backend_and_the_reply_comes_from_the_service(
                 let seen = see(&run.packet);
                 assert_eq!(ends(&seen), (a, 4000, b, 8080));
                 assert_eq!(seen.macs, (MAC_POD_B, MAC_HOST_B));
-                let back = answer(proto, &tuple(b, 8080, a, 4000)).to_mac(MAC_HOST_B);
+                let back = answer(proto, &tuple(b, 8080, a, 4000)).addressed(MAC_HOST_B);
                 let run = node.run(Hook::FromB, &back.frame()).delivered();
                 assert_eq!(ends(&see(&run.packet)), (vip, 80, a, 4000));
             }
@@ -74,7 +74,7 @@ fn a_backend_on_another_node_is_reached_by_the_uplink_and_answers_through_it() {
                 let run = node.run(Hook::FromA, &there.frame());
                 let run = run.expect(REDIRECTED, Counter::Forwarded);
                 assert_eq!(ends(&see(&run.packet)), (a, 4000, far, 8080));
-                let back = answer(proto, &tuple(far, 8080, a, 4000)).to_mac(MAC_UPLINK);
+                let back = answer(proto, &tuple(far, 8080, a, 4000)).addressed(MAC_UPLINK);
                 let run = node.run(Hook::FromUplink, &back.frame()).delivered();
                 assert_eq!(ends(&see(&run.packet)), (vip, 80, a, 4000));
             }
@@ -88,11 +88,11 @@ fn a_backend_on_the_nodes_own_address_is_reached_through_the_stack_and_answers_t
         for family in Family::BOTH {
             let (b, host, vip) = (family.b(), family.node(), family.vip());
             node.service(vip, 443, Proto::TCP, &[(BACKEND, host, 6443)]);
-            let there = Packet::tcp(&tuple(b, 4000, vip, 443), SYN).to_mac(MAC_HOST_B);
-            let run = node.run(Hook::FromB, &there.frame()).to_stack();
+            let there = Packet::tcp(&tuple(b, 4000, vip, 443), SYN).addressed(MAC_HOST_B);
+            let run = node.run(Hook::FromB, &there.frame()).left_to_stack();
             assert_eq!(ends(&see(&run.packet)), (b, 4000, host, 6443));
-            let back = Packet::tcp(&tuple(host, 6443, b, 4000), SYN | ACK).to_mac(MAC_POD_B);
-            let run = node.run(Hook::NodeToB, &back.frame()).to_stack();
+            let back = Packet::tcp(&tuple(host, 6443, b, 4000), SYN | ACK).addressed(MAC_POD_B);
+            let run = node.run(Hook::NodeToB, &back.frame()).left_to_stack();
             assert_eq!(ends(&see(&run.packet)), (vip, 443, b, 4000));
         }
     });
@@ -245,7 +245,7 @@ fn a_translated_flow_whose_reply_tuple_is_taken_gets_another_source_port() {
             assert_eq!((seen.src, seen.dst, seen.dport), (a, b, 8080));
             assert_ne!(seen.sport, 4000);
             for (port, expected) in [(seen.sport, (vip, 80, a, 4000)), (4000, (b, 8080, a, 4000))] {
-                let back = Packet::udp(&tuple(b, 8080, a, port), b"answer").to_mac(MAC_HOST_B);
+                let back = Packet::udp(&tuple(b, 8080, a, port), b"answer").addressed(MAC_HOST_B);
                 let seen = see(&node.run(Hook::FromB, &back.frame()).delivered().packet);
                 assert_eq!(ends(&seen), expected);
             }
