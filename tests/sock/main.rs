@@ -1,6 +1,9 @@
 //! The cgroup socket hooks with real sockets: each test runs in a process of its own, in a network
 //! namespace and a sub-cgroup of its own, where the programs are attached.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 mod change;
 mod coexist;
