@@ -2,9 +2,11 @@
 
 mod adopt;
 mod lab;
+mod node_state;
 mod nodes;
 mod pods;
 mod policy;
 mod restart;
 mod services;
+mod spoof;
 mod upgrade;

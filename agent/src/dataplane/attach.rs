@@ -257,7 +257,9 @@ fn position(hook: &Hook, id: u32) -> Result<Option<usize>, Error> {
 fn ensure_clsact(hook: &Hook, program: &mut SchedClassifier) -> Result<Attached, Error> {
     let failed = |e: &dyn std::error::Error| hook.failed(chain(e));
     match tc::qdisc_add_clsact(&hook.ifname) {
-        Ok(()) | Err(TcError::AlreadyAttached) => {}
+        Ok(()) => {}
+        // The qdisc is there.
+        Err(TcError::NetlinkError(e)) if e.raw_os_error() == Some(libc::EEXIST) => {}
         Err(e) => return Err(failed(&e)),
     }
     let link =

@@ -22,8 +22,12 @@ impl Engine {
             self.retry.at = None;
             self.dirty = Dirty::ALL;
         }
+        if self.network_due.is_some_and(|at| at <= started) {
+            self.network_due = None;
+            self.dirty.network = true;
+        }
         self.expire(started);
-        if !self.dirty.any() && self.due().is_none_or(|due| due > started) {
+        if !self.dirty.any(self.synced) && self.due().is_none_or(|due| due > started) {
             return;
         }
         let mut failed = false;
@@ -99,6 +103,7 @@ impl Engine {
 
     fn apply_network(&mut self) -> bool {
         if std::mem::take(&mut self.dirty.network) {
+            self.network_read = Instant::now();
             if let Err(e) = self.node.read() {
                 self.set_problems("node", vec![e.to_string()]);
                 return false;

@@ -44,6 +44,9 @@ use crate::{
 /// How often everything is compared with the kernel even if nothing is heard: an attached program
 /// can be removed without a message.
 const SELF_CHECK: Duration = Duration::from_secs(30);
+/// Least time between two readings of the network that only messages ask for: a routing daemon may
+/// send thousands.
+const NETWORK_PAUSE: Duration = Duration::from_millis(50);
 /// First pause after a failed write; doubles up to [`SELF_CHECK`].
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -79,6 +82,9 @@ pub struct Engine {
     /// What is wrong, by part of the agent.
     problems: BTreeMap<&'static str, Vec<String>>,
     dirty: Dirty,
+    /// When the network was last read, and when it is to be read because something changed.
+    network_read: Instant,
+    network_due: Option<Instant>,
     retry: Retry,
     stats: Stats,
 }
@@ -106,7 +112,8 @@ impl Dirty {
         check: true,
     };
 
-    fn any(self) -> bool {
+    /// Whether there is something to do. Before the source has synced that is only the node itself.
+    fn any(self, synced: bool) -> bool {
         let Self {
             network,
             node,
@@ -115,7 +122,7 @@ impl Dirty {
             endpoints,
             check,
         } = self;
-        network || node || policy || services || endpoints || check
+        network || node || (synced && (policy || services || endpoints || check))
     }
 }
 
@@ -167,6 +174,8 @@ impl Engine {
             pending: Vec::new(),
             problems: BTreeMap::new(),
             dirty: Dirty::ALL,
+            network_read: Instant::now(),
+            network_due: None,
             retry: Retry::default(),
             stats: Stats::default(),
             kernel,
@@ -212,12 +221,14 @@ impl Engine {
     }
 
     fn wake_at(&self, self_check: Instant) -> Instant {
-        if self.dirty.any() {
+        if self.dirty.any(self.synced) {
             // The last round has left work for the next, such as a slot that became free.
             return Instant::now();
         }
         let deadlines = self.pending.iter().map(|p| p.deadline);
-        let others = [self.retry.at, self.due()].into_iter().flatten();
+        let others = [self.retry.at, self.network_due, self.due()]
+            .into_iter()
+            .flatten();
         deadlines.chain(others).fold(self_check, Instant::min)
     }
 
@@ -247,7 +258,10 @@ impl Engine {
                     self.dirty = Dirty::ALL;
                 }
             }
-            Event::Network => self.dirty.network = true,
+            Event::Network => {
+                let pause = self.network_read + NETWORK_PAUSE;
+                self.network_due.get_or_insert(pause.max(Instant::now()));
+            }
             Event::Command(command) => self.command(command),
             // Handled by the loop.
             Event::Stop | Event::SourceFailed(_) => {}
