@@ -1,6 +1,11 @@
 //! The tc programs, packet by packet, by BPF_PROG_TEST_RUN; and with real interfaces where a test
 //! run cannot show it. Each behaviour in both address families. Needs root.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the rig's functions are test code too: a map that cannot be written fails the test"
+)]
+
 mod conntrack;
 mod edge;
 mod epochs;
