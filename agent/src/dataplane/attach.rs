@@ -3,7 +3,6 @@
 
 use std::{
     mem,
-    path::Path,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -12,6 +11,8 @@ use aya::programs::{
     links::{FdLink, PinnedLink},
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
 };
+
+use nix::net::if_::if_nametoindex;
 
 use super::{
     Error,
@@ -228,7 +229,8 @@ impl Attacher {
     /// # Errors
     /// The kernel's; a device that is gone is fine.
     pub fn detach_hook(&self, hook: &Hook) -> Result<(), Error> {
-        if self.tcx || !Path::new("/sys/class/net").join(&hook.ifname).exists() {
+        let there = if_nametoindex(hook.ifname.as_str()) == Ok(hook.ifindex);
+        if self.tcx || !there {
             return self.detach(&hook.link());
         }
         match SchedClassifierLink::attached(
