@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use weir_abi::conntrack::{CtEntry, Stamp, flags, seen};
 use weir_abi::counter::Counter;
-use weir_abi::endpoint::{GATEWAY_V4, GATEWAY_V6};
+use weir_abi::endpoint::GATEWAY_V4;
 use weir_abi::service::BackendId;
 use weir_abi::{PortBe, Proto};
 
@@ -85,7 +85,13 @@ fn service(s: &mut Scratch) -> u32 {
     if backend.addr == p.tuple.src {
         // The pod would take a packet from its own address for a forged one.
         s.entry.flags |= flags::HAIRPIN;
-        s.out.src = if p.family == 4 { GATEWAY_V4 } else { GATEWAY_V6 };
+        // It comes from the gateway; in IPv6 from the Service, as an answer to a link-local address
+        // would leave an unconnected socket from the pod's own link-local one (RFC 6724, rule 2).
+        s.out.src = if p.family == 4 {
+            GATEWAY_V4
+        } else {
+            p.tuple.dst
+        };
     }
     TRANSLATED
 }

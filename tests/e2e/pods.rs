@@ -27,7 +27,7 @@ fn pods_reach_pods_on_one_node_and_across_nodes_in_both_families() {
         for address in [to.v4(), to.v6()] {
             for proto in [Proto::Tcp, Proto::Udp] {
                 let outcome = from
-                    .probe(Probe::new(address, 8080, proto).bytes(900))
+                    .probe(Probe::new(address, 8080, proto).bytes(900).timeout_ms(4000))
                     .unwrap();
                 assert!(
                     matches!(&outcome, Outcome::Answer { from, .. } if *from == to.key()),

@@ -129,7 +129,7 @@ impl Lab {
         }
         let place = Place::default().in_cgroup(&cgroup.join("holders"))?;
         let fabric = Holder::start(&Role::Fabric, place)?;
-        run_in(&net_only(&fabric.place), || {
+        run_in(&fabric.place.net_only(), || {
             no_surprises("lo")?;
             netlink::add_bridge(BRIDGE, builder.mtu)?;
             GATEWAY
@@ -307,7 +307,7 @@ impl Lab {
     /// # Errors
     /// When the address or a port is refused.
     pub fn add_outside(&self, address: IpAddr, listen: &[crate::Listen]) -> Result<Arc<Control>> {
-        run_in(&net_only(&self.fabric.place), || {
+        run_in(&self.fabric.place.net_only(), || {
             netlink::add_address("lo", IpNetwork::from(address))
         })?;
         let place = self.fabric().in_cgroup(&self.cgroup.join("uncovered"))?;
@@ -354,18 +354,11 @@ impl Drop for Guard {
     }
 }
 
-fn net_only(place: &Place) -> Place {
-    Place {
-        net: place.net.clone(),
-        ..Place::default()
-    }
-}
-
 /// Connects a node to the fabric, both families.
 fn wire(fabric: &Holder, node: &Node, mtu: u32) -> Result<()> {
-    let inside = net_only(&node.place());
+    let inside = node.place().net_only();
     let target = PathBuf::from(format!("/proc/{}/ns/net", node.holder_pid()));
-    run_in(&net_only(&fabric.place), || {
+    run_in(&fabric.place.net_only(), || {
         netlink::add_uplink(&node.name, UPLINK, &target, BRIDGE, mtu)
     })?;
     run_in(&inside, || {
@@ -384,7 +377,7 @@ fn wire(fabric: &Holder, node: &Node, mtu: u32) -> Result<()> {
         anyhow::Ok(())
     })?;
     // The way back from outside the cluster to its pods.
-    run_in(&net_only(&fabric.place), || {
+    run_in(&fabric.place.net_only(), || {
         for (cidr, via) in node.pod_cidrs.iter().zip(node.addresses) {
             netlink::add_route(*cidr, BRIDGE, via)?;
         }

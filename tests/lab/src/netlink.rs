@@ -17,6 +17,14 @@ pub fn raise_loopback() -> Result<()> {
     raise("lo")
 }
 
+/// The index of an interface.
+///
+/// # Errors
+/// When there is none of that name.
+pub fn interface_index(name: &str) -> Result<u32> {
+    Ok(Netlink::open()?.link(name)?.index)
+}
+
 /// Brings an interface up.
 ///
 /// # Errors

@@ -54,6 +54,15 @@ impl Place {
         Ok(self)
     }
 
+    /// Only the network namespace of this place.
+    #[must_use]
+    pub fn net_only(&self) -> Self {
+        Self {
+            net: self.net.clone(),
+            ..Self::default()
+        }
+    }
+
     /// The same place, with a new network namespace.
     #[must_use]
     pub fn with_new_net(mut self) -> Self {
