@@ -95,6 +95,43 @@ fn a11_a14_d1_add_killed_at_every_system_call_leaves_nothing_that_del_or_gc_does
     assert!(calls > 100, "{calls}");
 }
 
+/// How the register that holds a call's number is written is known for this architecture alone; the
+/// tests in `faults` run on all.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a11_each_system_call_of_add_failing_in_turn_is_undone_or_does_no_harm() {
+    let scene = Scene::new();
+    let (mut failed, mut unharmed) = (0, 0);
+    for at in 1..MANY {
+        let when = format!("after call {at} failed");
+        match scene.node.run_failing(&scene.call("ADD"), at) {
+            End::Exited { code: 0, calls } => {
+                assert_eq!(scene.node.used().len(), 4, "{when}");
+                assert_eq!(scene.node.agent.endpoints().len(), 2, "{when}");
+                unharmed += 1;
+                scene.node.del("victim", &scene.pod).silent();
+                scene.assert_only_the_bystander(&when);
+                if calls < at {
+                    // The last call has been reached: nothing failed this time.
+                    assert!(failed > 40 && unharmed > 40, "{failed} {unharmed}");
+                    return;
+                }
+            }
+            End::Exited { .. } => {
+                failed += 1;
+                // Nobody has called DEL: ADD has undone itself.
+                scene.assert_only_the_bystander(&when);
+            }
+            // The C library or the runtime ended the process: DEL finds what there is.
+            End::Killed => {
+                scene.node.del("victim", &scene.pod).silent();
+                scene.assert_only_the_bystander(&when);
+            }
+        }
+    }
+    panic!("more than {MANY} system calls");
+}
+
 #[test]
 fn a11_add_killed_while_it_waits_for_the_agent_leaves_nothing_after_del_or_gc() {
     let scene = Scene::new();

@@ -20,23 +20,37 @@ use super::{Call, Node};
 /// How a traced run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// By itself, before the N-th call, after as many as this.
+    /// By itself, after as many calls as this.
     Exited { code: i32, calls: usize },
-    /// Killed at the N-th call.
+    /// By the signal that was sent at the N-th call, or by one of its own.
     Killed,
+}
+
+/// What is done at the N-th call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Kill,
+    /// The call is not made, and answers ENOSYS.
+    Fail,
 }
 
 impl Node {
     /// Runs a call and kills it at its `at`-th system call, if it gets there.
     pub fn run_until(&self, call: &Call, at: usize) -> End {
-        self.ns.run(|| self.trace(call, at)).unwrap()
+        self.ns.run(|| self.trace(call, at, At::Kill)).unwrap()
+    }
+
+    /// Runs a call whose `at`-th system call fails with ENOSYS.
+    #[cfg(target_arch = "x86_64")]
+    pub fn run_failing(&self, call: &Call, at: usize) -> End {
+        self.ns.run(|| self.trace(call, at, At::Fail)).unwrap()
     }
 
     #[expect(
         clippy::zombie_processes,
         reason = "the loop waits for it until it is dead"
     )]
-    fn trace(&self, call: &Call, at: usize) -> End {
+    fn trace(&self, call: &Call, at: usize, what: At) -> End {
         let stdin = self.path("traced-stdin");
         std::fs::write(&stdin, &call.stdin).unwrap();
         let mut command = call.command();
@@ -70,7 +84,9 @@ impl Node {
                     // Stops come in pairs: at the beginning of a call and at its end.
                     if !inside.remove(&pid) {
                         calls += 1;
-                        if calls == at {
+                        if calls == at && what == At::Fail {
+                            skip_call(pid);
+                        } else if calls == at {
                             kill(leader, Signal::SIGKILL).unwrap();
                             killed = true;
                             continue;
@@ -90,7 +106,7 @@ impl Node {
                     return End::Exited { code, calls };
                 }
                 WaitStatus::Signaled(pid, ..) if pid == leader => {
-                    assert!(killed, "the plugin was killed by something else");
+                    assert!(killed || what == At::Fail, "killed by something else");
                     return End::Killed;
                 }
                 WaitStatus::PtraceEvent(pid, ..) => (pid, None),
@@ -100,4 +116,25 @@ impl Node {
             let _ = ptrace::syscall(pid, signal);
         }
     }
+}
+
+/// Makes the call that a thread is about to make one that does not exist, but for those that
+/// cannot fail. The register is the
+/// architecture's.
+#[cfg(target_arch = "x86_64")]
+fn skip_call(pid: Pid) {
+    let mut registers = ptrace::getregs(pid).unwrap();
+    // The kernel does not lose wake-ups between threads, and does not refuse a process its end.
+    let spared = [libc::SYS_futex, libc::SYS_exit_group, libc::SYS_exit];
+    if spared.contains(&registers.orig_rax.cast_signed()) {
+        return;
+    }
+    registers.orig_rax = u64::MAX;
+    ptrace::setregs(pid, registers).unwrap();
+}
+
+/// Not written for this architecture, where no test asks for it.
+#[cfg(not(target_arch = "x86_64"))]
+fn skip_call(_: Pid) {
+    panic!("cannot make a system call fail on this architecture");
 }
