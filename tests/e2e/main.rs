@@ -1,6 +1,7 @@
 //! End to end: real agents, the real plugin and real sockets, in the lab.
 
 mod adopt;
+mod demo;
 mod lab;
 mod node_state;
 mod nodes;

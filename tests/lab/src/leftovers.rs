@@ -14,7 +14,7 @@ use crate::cgroup::{self, Owner};
 use crate::lab::Lab;
 
 /// Things of this machine that a lab could leave: interfaces, named network namespaces, mounts,
-/// labs' cgroups, Weir's folders.
+/// this process' labs' cgroups, Weir's folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot(BTreeSet<String>);
 
@@ -35,7 +35,11 @@ impl Snapshot {
             let target = line.split(' ').nth(1).unwrap_or_default();
             items.insert(format!("mount on {target}"));
         }
-        for (path, _) in cgroup::lab_folders()? {
+        let this = Owner::this()?;
+        for (path, _) in cgroup::lab_folders()?
+            .iter()
+            .filter(|(_, owner)| *owner == this)
+        {
             items.insert(format!("cgroup {}", path.display()));
         }
         for folder in ["/run", "/var/lib", "/tmp", "/sys/fs/bpf"] {

@@ -192,11 +192,9 @@ pub fn run_and_stay(options: &Options, detached: Detached) -> Result<ExitCode> {
     if !options.json {
         let program = std::env::current_exe()?;
         let program = program.display();
-        let pod = shown
-            .lab
-            .pods()
-            .first()
-            .map_or("n1".to_owned(), |pod| pod.key());
+        let pods = shown.lab.pods();
+        let pod = pods.iter().map(|pod| pod.key()).min();
+        let pod = pod.unwrap_or_else(|| "n1".to_owned());
         println!(
             "\nthe lab stays up (as root):\n  {program} enter {pod}              a shell in a pod\n  \
              {program} enter n1 weir status     the CLI on a node\n  \
