@@ -87,7 +87,7 @@ fn key(rules: &[GroupRule], default: &RuleName) -> Key {
         }
         hasher.number(rule.numeric.ranges().len() as u64);
         for (start, end) in rule.numeric.ranges() {
-            hasher.number((u64::from(*start) << 32) | u64::from(*end));
+            hasher.number((*start).into()).number((*end).into());
         }
         hasher.number(rule.named.len() as u64);
         for PortName { proto, name } in &rule.named {
@@ -95,4 +95,66 @@ fn key(rules: &[GroupRule], default: &RuleName) -> Key {
         }
     }
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use serde_json::{Value, json};
+
+    fn key(direction: Direction, rules: Value, http: u16) -> Key {
+        let object = json!({
+            "metadata": {"namespace": "shop", "name": "x"},
+            "spec": {"policyTypes": ["Ingress", "Egress"], "ingress": rules, "egress": rules},
+        });
+        let policy = Policy::parse(&serde_json::from_value(object).unwrap());
+        let number = |name: &PortName| (name.name == "http").then_some(http);
+        Group::build(direction, &[&policy], number).unwrap().key
+    }
+
+    #[test]
+    fn groups_differ_where_any_rule_does() {
+        let ports = |port: Value| json!([{"ports": [port]}]);
+        let all = [
+            json!([]),
+            json!([{}]),
+            json!([{}, {}]),
+            ports(json!({"port": 80})),
+            ports(json!({"port": 81})),
+            ports(json!({"port": 80, "endPort": 90})),
+            ports(json!({"port": 81, "endPort": 90})),
+            ports(json!({"port": 80, "protocol": "UDP"})),
+            ports(json!({"port": "http"})),
+        ];
+        for direction in Direction::ALL {
+            let keys: Vec<Key> = all
+                .iter()
+                .map(|rules| key(direction, rules.clone(), 8080))
+                .collect();
+            for (i, a) in keys.iter().enumerate() {
+                assert!(
+                    keys[i + 1..].iter().all(|b| a != b),
+                    "{direction:?} {}",
+                    all[i]
+                );
+            }
+        }
+        let [ingress, egress] = Direction::ALL;
+        assert_ne!(key(ingress, json!([]), 1), key(egress, json!([]), 1));
+    }
+
+    #[test]
+    fn only_ingress_groups_depend_on_the_pods_own_ports() {
+        let rules = json!([{"ports": [{"port": "http"}]}]);
+        let [ingress, egress] = Direction::ALL;
+        assert_ne!(
+            key(ingress, rules.clone(), 80),
+            key(ingress, rules.clone(), 81)
+        );
+        assert_eq!(key(egress, rules.clone(), 80), key(egress, rules, 81));
+        // A name that the pod does not have is as if the rule were not there.
+        let missing = json!([{"ports": [{"port": "dns"}]}]);
+        assert_eq!(key(ingress, missing, 80), key(ingress, json!([]), 80));
+    }
 }

@@ -178,3 +178,40 @@ fn problems_of_policies_and_nodes_are_listed_sorted_while_they_last() {
     );
     assert_eq!(index.problems(), []);
 }
+
+#[test]
+fn a_policy_that_names_the_same_peers_looks_for_no_selector_again() {
+    let mut index = shop();
+    index.compile();
+    let name = ObjectName::new("shop", "web");
+    let before = index.pods[&name].matched.clone().unwrap();
+    tell(
+        &mut index,
+        [policy(
+            "second",
+            json!({
+                "podSelector": {"matchLabels": {"app": "db"}},
+                "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 1}]}],
+            }),
+        )],
+    );
+    index.compile();
+    assert!(std::sync::Arc::ptr_eq(
+        &before,
+        index.pods[&name].matched.as_ref().unwrap()
+    ));
+    tell(
+        &mut index,
+        [policy(
+            "third",
+            json!({"podSelector": {}, "ingress": [{"from": [
+                {"podSelector": {"matchLabels": {"app": "other"}}},
+            ]}]}),
+        )],
+    );
+    index.compile();
+    assert!(!std::sync::Arc::ptr_eq(
+        &before,
+        index.pods[&name].matched.as_ref().unwrap()
+    ));
+}
