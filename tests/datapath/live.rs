@@ -113,10 +113,11 @@ fn socket(addr: weir_abi::Addr, port: u16) -> SocketAddr {
     SocketAddr::new(addr.to_ip(), port)
 }
 
-/// B serves: a stream and datagrams come back as they went.
-fn serve(b: &Pod, addr: IpAddr) {
+/// B serves: a stream and a datagram come back as they went. Then it is done, and its ports free.
+#[must_use = "to be joined before the next one is started"]
+fn serve(b: &Pod, addr: IpAddr) -> thread::JoinHandle<()> {
     let (ready, wait) = std::sync::mpsc::channel();
-    b.spawn(move || {
+    let server = b.spawn(move || {
         let tcp = TcpListener::bind((addr, 8080)).expect("listen");
         let udp = UdpSocket::bind((addr, 8053)).expect("bind");
         udp.set_read_timeout(Some(WAIT)).unwrap();
@@ -131,6 +132,7 @@ fn serve(b: &Pod, addr: IpAddr) {
         udp.send_to(&datagram[..len], from).expect("its echo");
     });
     wait.recv_timeout(WAIT).expect("the server is up");
+    server
 }
 
 const BULK: usize = 300_000;
@@ -170,10 +172,12 @@ fn streams_and_datagrams_pass_between_pods_and_through_a_service() {
             for on in [true, false] {
                 a.offload("weirap", on);
                 b.offload("weirbp", on);
-                serve(&b, family.b().to_ip());
+                let server = serve(&b, family.b().to_ip());
                 talk(&a, socket(family.b(), 8080), socket(family.b(), 8053));
-                serve(&b, family.b().to_ip());
+                server.join().unwrap();
+                let server = serve(&b, family.b().to_ip());
                 talk(&a, socket(family.vip(), 80), socket(family.vip(), 53));
+                server.join().unwrap();
             }
         }
     });
@@ -186,8 +190,9 @@ fn a_pod_reaches_itself_through_its_service() {
         for family in Family::BOTH {
             node.service(family.vip(), 80, Proto::TCP, &[(1, family.a(), 8080)]);
             node.service(family.vip(), 53, Proto::UDP, &[(2, family.a(), 8053)]);
-            serve(&a, family.a().to_ip());
+            let server = serve(&a, family.a().to_ip());
             talk(&a, socket(family.vip(), 80), socket(family.vip(), 53));
+            server.join().unwrap();
         }
     });
 }
@@ -264,8 +269,9 @@ fn a_translated_packet_leaves_a_wire_without_offload_with_a_right_checksum() {
             for on in [true, false] {
                 offload("weirup", on);
                 remote.offload("weirupp", on);
-                serve(&remote, family.remote().to_ip());
+                let server = serve(&remote, family.remote().to_ip());
                 talk(&a, socket(family.vip(), 80), socket(family.vip(), 53));
+                server.join().unwrap();
             }
         }
     });

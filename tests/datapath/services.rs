@@ -227,9 +227,9 @@ fn a_pod_that_reaches_itself_through_a_service_sees_another_address_than_its_own
                 node.groups(SLOT_A, GroupId::CLOSED, GroupId::CLOSED);
                 let there = opening(proto, &tuple(a, 4000, vip, 80));
                 let seen = see(&node.run(Hook::FromA, &there.frame()).delivered().packet);
-                assert_eq!((seen.src, seen.dst, seen.dport), (client, a, 8080));
+                assert_eq!((seen.src, seen.dst, seen.dport), (gateway, a, 8080));
                 assert_eq!(seen.macs, (MAC_POD_A, MAC_HOST_A));
-                let back = answer(proto, &tuple(a, 8080, client, seen.sport));
+                let back = answer(proto, &tuple(a, 8080, gateway, seen.sport));
                 let seen = see(&node.run(Hook::FromA, &back.frame()).delivered().packet);
                 assert_eq!(ends(&seen), (vip, 80, a, 4000));
             }
