@@ -3,6 +3,7 @@
 mod adopt;
 mod demo;
 mod lab;
+mod live;
 mod node_state;
 mod nodes;
 mod pods;
@@ -11,3 +12,4 @@ mod restart;
 mod services;
 mod spoof;
 mod upgrade;
+mod zz_debug;
