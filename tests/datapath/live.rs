@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use aya::programs::TcAttachType;
 use nix::sched::{CloneFlags, setns, unshare};
-use weir_abi::Proto;
+use weir_abi::{Addr, Proto};
 
 use crate::packets::*;
 use crate::rig::*;
@@ -109,19 +109,30 @@ fn wired(node: &mut Node) -> (Pod, Pod) {
     (a, b)
 }
 
-fn socket(addr: weir_abi::Addr, port: u16) -> SocketAddr {
+fn socket(addr: Addr, port: u16) -> SocketAddr {
     SocketAddr::new(addr.to_ip(), port)
 }
 
-/// B serves: a stream and a datagram come back as they went. Then it is done, and its ports free.
-#[must_use = "to be joined before the next one is started"]
-fn serve(b: &Pod, addr: IpAddr) -> thread::JoinHandle<()> {
+/// A server that sends a stream and a datagram back as they came.
+struct Server {
+    tcp: u16,
+    udp: u16,
+}
+
+/// Starts a server on ports that are free. (A fixed port may still be held by a child that another
+/// test is about to start.)
+fn serve(pod: &Pod, addr: IpAddr) -> Server {
     let (ready, wait) = std::sync::mpsc::channel();
-    let server = b.spawn(move || {
-        let tcp = TcpListener::bind((addr, 8080)).expect("listen");
-        let udp = UdpSocket::bind((addr, 8053)).expect("bind");
+    pod.spawn(move || {
+        let tcp = TcpListener::bind((addr, 0)).expect("listen");
+        let udp = UdpSocket::bind((addr, 0)).expect("bind");
         udp.set_read_timeout(Some(WAIT)).unwrap();
-        ready.send(()).unwrap();
+        let port = |addr: std::io::Result<SocketAddr>| addr.expect("a bound socket").port();
+        let server = Server {
+            tcp: port(tcp.local_addr()),
+            udp: port(udp.local_addr()),
+        };
+        ready.send(server).unwrap();
         let (mut stream, _) = tcp.accept().expect("accept");
         stream.set_read_timeout(Some(WAIT)).unwrap();
         let mut bytes = vec![0; BULK];
@@ -131,8 +142,15 @@ fn serve(b: &Pod, addr: IpAddr) -> thread::JoinHandle<()> {
         let (len, from) = udp.recv_from(&mut datagram).expect("a datagram");
         udp.send_to(&datagram[..len], from).expect("its echo");
     });
-    wait.recv_timeout(WAIT).expect("the server is up");
-    server
+    wait.recv_timeout(WAIT).expect("the server is up")
+}
+
+/// Starts a server, puts the Service in front of it, and talks to it through that.
+fn talk_by_service(node: &mut Node, client: &Pod, server: &Pod, family: Family, at: Addr) {
+    let ports = serve(server, at.to_ip());
+    node.service(family.vip(), 80, Proto::TCP, &[(1, at, ports.tcp)]);
+    node.service(family.vip(), 53, Proto::UDP, &[(2, at, ports.udp)]);
+    talk(client, socket(family.vip(), 80), socket(family.vip(), 53));
 }
 
 const BULK: usize = 300_000;
@@ -167,17 +185,16 @@ fn streams_and_datagrams_pass_between_pods_and_through_a_service() {
     on_node(|node| {
         let (a, b) = wired(node);
         for family in Family::BOTH {
-            node.service(family.vip(), 80, Proto::TCP, &[(1, family.b(), 8080)]);
-            node.service(family.vip(), 53, Proto::UDP, &[(2, family.b(), 8053)]);
             for on in [true, false] {
                 a.offload("weirap", on);
                 b.offload("weirbp", on);
-                let server = serve(&b, family.b().to_ip());
-                talk(&a, socket(family.b(), 8080), socket(family.b(), 8053));
-                server.join().unwrap();
-                let server = serve(&b, family.b().to_ip());
-                talk(&a, socket(family.vip(), 80), socket(family.vip(), 53));
-                server.join().unwrap();
+                let ports = serve(&b, family.b().to_ip());
+                talk(
+                    &a,
+                    socket(family.b(), ports.tcp),
+                    socket(family.b(), ports.udp),
+                );
+                talk_by_service(node, &a, &b, family, family.b());
             }
         }
     });
@@ -188,11 +205,7 @@ fn a_pod_reaches_itself_through_its_service() {
     on_node(|node| {
         let (a, _b) = wired(node);
         for family in Family::BOTH {
-            node.service(family.vip(), 80, Proto::TCP, &[(1, family.a(), 8080)]);
-            node.service(family.vip(), 53, Proto::UDP, &[(2, family.a(), 8053)]);
-            let server = serve(&a, family.a().to_ip());
-            talk(&a, socket(family.vip(), 80), socket(family.vip(), 53));
-            server.join().unwrap();
+            talk_by_service(node, &a, &a, family, family.a());
         }
     });
 }
@@ -264,14 +277,10 @@ fn a_translated_packet_leaves_a_wire_without_offload_with_a_right_checksum() {
         for family in Family::BOTH {
             let (cidr, len) = family.remote_cidr();
             node.node_cidr(cidr, len, node.if_uplink);
-            node.service(family.vip(), 80, Proto::TCP, &[(1, family.remote(), 8080)]);
-            node.service(family.vip(), 53, Proto::UDP, &[(2, family.remote(), 8053)]);
             for on in [true, false] {
                 offload("weirup", on);
                 remote.offload("weirupp", on);
-                let server = serve(&remote, family.remote().to_ip());
-                talk(&a, socket(family.vip(), 80), socket(family.vip(), 53));
-                server.join().unwrap();
+                talk_by_service(node, &a, &remote, family, family.remote());
             }
         }
     });
