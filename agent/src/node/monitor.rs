@@ -1,72 +1,63 @@
 //! rtnetlink multicast, as "something of the node's network changed": the engine then reads it
-//! whole. A lost message (`ENOBUFS`) is a change as well.
+//! whole, so a message that was lost (`ENOBUFS`) is a change like any other.
 
-use std::{
-    io,
-    os::fd::{AsRawFd as _, OwnedFd},
-};
+use std::io;
 
-use nix::{
-    errno::Errno,
-    sys::socket::{
-        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
-    },
-};
-use tokio::io::unix::AsyncFd;
+use futures::{FutureExt as _, StreamExt as _, channel::mpsc::UnboundedReceiver};
+use netlink_packet_core::NetlinkMessage;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::SocketAddr;
+use rtnetlink::MulticastGroup;
+use tokio::task::JoinHandle;
 
-/// `RTMGRP_…` of linux/rtnetlink.h: links, addresses and routes of both families.
-const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
+/// Links, addresses and routes of both families.
+const GROUPS: [MulticastGroup; 5] = [
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+];
 
 /// Watches the network namespace of the thread that made it.
 pub struct Monitor {
-    socket: AsyncFd<OwnedFd>,
+    messages: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
+    /// Keeps the connection open, though nothing is asked over it.
+    _handle: rtnetlink::Handle,
+    connection: JoinHandle<()>,
 }
 
 impl Monitor {
-    /// Subscribes. What happens after this returns is not missed.
+    /// Subscribes. What happens after this returns is not missed. To be called in a tokio runtime.
     ///
     /// # Errors
     /// The socket cannot be made.
     pub fn new() -> io::Result<Self> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let socket = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            flags,
-            SockProtocol::NetlinkRoute,
-        )?;
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
+        let (connection, handle, messages) = rtnetlink::new_multicast_connection(&GROUPS)?;
         Ok(Self {
-            socket: crate::fd::readable(socket)?,
+            messages,
+            _handle: handle,
+            connection: tokio::spawn(connection),
         })
     }
 
-    /// Waits until something has changed.
+    /// Waits until something has changed. A subscription that ended is made anew, which counts as
+    /// a change.
     ///
     /// # Errors
-    /// The socket's.
+    /// It cannot be made anew.
     pub async fn changed(&mut self) -> io::Result<()> {
-        loop {
-            let mut guard = self.socket.readable().await?;
-            if drain(guard.get_inner())? {
-                return Ok(());
-            }
-            guard.clear_ready();
+        let first = self.messages.next().await;
+        while let Some(Some(_)) = self.messages.next().now_or_never() {}
+        if first.is_none() {
+            *self = Self::new()?;
         }
+        Ok(())
     }
 }
 
-/// Reads all there is; whether there was anything.
-fn drain(socket: &OwnedFd) -> io::Result<bool> {
-    let mut any = false;
-    // What does not fit is cut off, which is fine: only that there was something matters.
-    let mut buffer = [0; 64];
-    loop {
-        match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            Ok(_) | Err(Errno::ENOBUFS) => any = true,
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => return Ok(any),
-            Err(error) => return Err(error.into()),
-        }
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        self.connection.abort();
     }
 }
