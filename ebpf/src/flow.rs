@@ -15,6 +15,10 @@ pub fn plan(s: &mut Scratch) -> u32 {
     if conntrack::find(s, &tuple, proto) == 0 {
         return open::plan(s);
     }
+    if s.packet.is_icmp() && !s.packet.is_echo(s.original != 0) {
+        // An echo opens the way for its replies, and for nothing else that shares its tuple.
+        return alone(s);
+    }
     match classify(s) {
         TRACKED => {
             s.mode = Mode::TRACKED;

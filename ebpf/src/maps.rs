@@ -72,6 +72,15 @@ pub fn local_pod(addr: &Addr, to: &mut Local) -> bool {
     found.addr4 == *addr || found.addr6 == *addr
 }
 
+/// The host interface of the pod of this node that has the address; 0 if none has it.
+#[inline(always)]
+pub fn local_ifindex(addr: &Addr) -> u32 {
+    // SAFETY: one word, copied at once.
+    LOCAL_PODS_MAP
+        .get_ptr(addr)
+        .map_or(0, |found| unsafe { (*found).ifindex })
+}
+
 /// Copies a map value by words.
 #[inline(always)]
 fn copy<T: Copy>(from: *const T, to: &mut T) {

@@ -108,7 +108,14 @@ impl Packet {
     /// Whether it is an ICMP echo request.
     #[inline(always)]
     pub fn is_echo_request(&self) -> bool {
-        self.is_icmp() && self.icmp_type == echo_types(self.family).0
+        self.is_echo(true)
+    }
+
+    /// Whether it is, with `request`, an ICMP echo request, else an echo reply.
+    #[inline(always)]
+    pub fn is_echo(&self, request: bool) -> bool {
+        let (asks, answers) = echo_types(self.family);
+        self.is_icmp() && self.icmp_type == if request { asks } else { answers }
     }
 
     /// Length of the packet by its IP header, in bytes.

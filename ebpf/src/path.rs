@@ -81,6 +81,9 @@ pub fn to_pod(ctx: &TcContext) -> Outcome {
     if p.tuple.dst != addressed {
         return Outcome::drop(Counter::DropNotForPod);
     }
+    if !own && source::is_anothers(&p.tuple.src, skb.ingress_ifindex()) {
+        return Outcome::drop(Counter::DropOwnSource);
+    }
     s.own_node = (own && maps::is_node_addr(&s.packet.tuple.src)) as u32;
     s.from.present = 0;
     s.to = Local::of(&s.pod);
@@ -91,7 +94,8 @@ pub fn to_pod(ctx: &TcContext) -> Outcome {
 #[inline(always)]
 pub fn from_uplink(ctx: &TcContext) -> Outcome {
     let skb = Skb::new(ctx.skb.skb);
-    if skb.pkt_type() != PACKET_HOST {
+    // A tagged frame is another network's, and may be another device's.
+    if skb.pkt_type() != PACKET_HOST || skb.vlan_present() != 0 {
         return Outcome::Stack;
     }
     let Some(s) = scratch() else {
@@ -110,6 +114,9 @@ pub fn from_uplink(ctx: &TcContext) -> Outcome {
     }
     if !maps::local_pod(&s.packet.tuple.dst, &mut s.to) {
         return Outcome::Stack;
+    }
+    if source::is_anothers(&s.packet.tuple.src, skb.ifindex()) {
+        return Outcome::drop(Counter::DropOwnSource);
     }
     s.from.present = 0;
     transit(Hook::FROM_UPLINK, skb, s)

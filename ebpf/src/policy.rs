@@ -7,7 +7,7 @@ use weir_abi::policy::{
     ClassId, DecisionKey, GroupId, Interval, LpmKey, PolicySlot, RuleId, RuleVerdict,
 };
 
-use crate::scratch::{Local, Scratch};
+use crate::scratch::{Hook, Local, Scratch};
 use crate::{atomic, conntrack, maps, search};
 
 /// Direction of a judgement, as seen from the pod: it is the initiator.
@@ -114,6 +114,10 @@ pub fn judge_new(s: &mut Scratch) -> u32 {
 /// denied packet is counted as.
 #[inline(never)]
 pub fn check_tracked(s: &mut Scratch) -> u32 {
+    if s.entry.flags & flags::HAIRPIN != 0 && s.hook != Hook::FROM_POD {
+        // A pod's way to itself never leaves its interface: somebody else has made this up.
+        return Counter::DropInvalidState as u32;
+    }
     if s.entry.flags & (flags::HOST_LOCAL | flags::HAIRPIN) != 0 {
         return 0;
     }

@@ -4,6 +4,7 @@ use weir_abi::Addr;
 use weir_abi::counter::Counter;
 use weir_abi::endpoint::Endpoint;
 
+use crate::maps;
 use crate::neighbour::{is_group, is_link_local};
 use crate::packet::{Packet, icmp};
 
@@ -16,6 +17,11 @@ pub fn aliases_v4(p: &Packet) -> bool {
 /// Whether a pod may send this packet; if not, what it is counted as.
 #[inline(always)]
 pub fn from_pod(p: &Packet, pod: &Endpoint) -> Result<(), Counter> {
+    if is_loopback(&p.tuple.dst) {
+        // It must not leave a host (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3); a node with
+        // `route_localnet` would take it for its own (CVE-2020-8558).
+        return Err(Counter::DropMalformed);
+    }
     let own = if p.family == 4 { pod.addr4 } else { pod.addr6 };
     if p.tuple.src == own && !own.is_none() {
         return forbidden_icmp(p);
@@ -30,6 +36,28 @@ pub fn from_pod(p: &Packet, pod: &Endpoint) -> Result<(), Counter> {
         }
     }
     Err(Counter::DropSpoofed)
+}
+
+/// Whether a source is that of a pod of this node, and the packet has not come by the pod's own
+/// interface: somebody outside speaks in the pod's name. To the pod itself, too, whose packets to
+/// itself no policy judges.
+#[inline(always)]
+pub fn is_anothers(src: &Addr, ifindex: u32) -> bool {
+    let owner = maps::local_ifindex(src);
+    owner != 0 && owner != ifindex
+}
+
+/// Whether the address is of the loopback: `127.0.0.0/8` or `::1`.
+#[inline(always)]
+pub fn is_loopback(addr: &Addr) -> bool {
+    if addr.is_v4() {
+        let [first, ..] = addr.v4_word().to_ne_bytes();
+        return first == 127;
+    }
+    addr.0[0] == 0
+        && addr.0[1] == 0
+        && addr.0[2] == 0
+        && addr.0[3] == u32::from_ne_bytes([0, 0, 0, 1])
 }
 
 #[inline(always)]

@@ -9,6 +9,7 @@
 mod conntrack;
 mod edge;
 mod epochs;
+mod hostile;
 mod icmp;
 mod live;
 mod malformed;

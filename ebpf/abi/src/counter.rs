@@ -11,7 +11,7 @@ pub enum Counter {
     Forwarded = 1,
     /// Packets left to the kernel's stack.
     ToStack = 2,
-    /// Dropped: not parseable, or truncated.
+    /// Dropped: not parseable, truncated, or to a loopback address.
     DropMalformed = 8,
     /// Dropped: a source address (or ARP/ND sender) that is not the pod's.
     DropSpoofed = 9,
@@ -35,7 +35,8 @@ pub enum Counter {
     DropInvalidState = 18,
     /// Dropped: router advertisements, redirects and the like from a pod.
     DropForbiddenIcmp = 19,
-    /// Dropped: a packet from outside with one of this node's own addresses as source.
+    /// Dropped: a packet from outside with one of this node's own addresses, or of its pods', as
+    /// source.
     DropOwnSource = 20,
     /// Dropped: the program's own helper call failed.
     DropInternal = 21,
