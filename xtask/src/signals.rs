@@ -2,40 +2,45 @@
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::thread;
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::libc;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::unistd::Pid;
 
 static CHILD: AtomicI32 = AtomicI32::new(0);
 static STOPPED: AtomicBool = AtomicBool::new(false);
+/// A terminal's Ctrl-C reaches the child by itself: a second one could cut its clean-up short.
+static TERMINAL: AtomicBool = AtomicBool::new(false);
 
-/// Starts listening; to be called first, from the only thread (the mask is inherited by later
-/// ones; `std` empties it again in every child it starts).
+/// Starts listening. By handlers and not by a mask: children inherit a mask, and would then be
+/// deaf to the signals that tests send them, but never a handler.
 ///
 /// # Errors
-/// The signal mask cannot be set.
+/// A handler cannot be set.
 pub fn listen() -> Result<()> {
-    let mut set = SigSet::empty();
+    TERMINAL.store(std::io::stdin().is_terminal(), Ordering::SeqCst);
+    let action = SigAction::new(
+        SigHandler::Handler(stop),
+        SaFlags::SA_RESTART,
+        SigSet::empty(),
+    );
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        set.add(signal);
+        // SAFETY: the handler only uses atomics and kill(2), which signal-safety(7) allows.
+        unsafe { sigaction(signal, &action) }
+            .with_context(|| format!("cannot listen to {signal}"))?;
     }
-    set.thread_block().context("cannot block signals")?;
-    thread::spawn(move || {
-        while let Ok(signal) = set.wait() {
-            STOPPED.store(true, Ordering::SeqCst);
-            // A terminal's Ctrl-C has reached the child already: a second one could cut its
-            // clean-up short.
-            let told = signal == Signal::SIGINT && std::io::stdin().is_terminal();
-            let child = CHILD.load(Ordering::SeqCst);
-            if !told && child > 0 {
-                // A child that is gone already is what we want.
-                let _ = kill(Pid::from_raw(child), Signal::SIGTERM);
-            }
-        }
-    });
     Ok(())
+}
+
+extern "C" fn stop(signal: libc::c_int) {
+    STOPPED.store(true, Ordering::SeqCst);
+    let told = signal == libc::SIGINT && TERMINAL.load(Ordering::SeqCst);
+    let child = CHILD.load(Ordering::SeqCst);
+    if !told && child > 0 {
+        // A child that is gone already is what we want.
+        let _ = kill(Pid::from_raw(child), Signal::SIGTERM);
+    }
 }
 
 /// Names the child that a signal has to be passed on to.

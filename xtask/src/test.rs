@@ -18,6 +18,9 @@ use crate::{build, setup, signals, step};
 /// A test program that runs longer is stuck.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
+/// How many lines of what failed tests said are shown.
+const REPORT: usize = 400;
+
 /// One test program that cargo built.
 pub struct Program {
     /// The target's name.
@@ -150,7 +153,6 @@ fn one(
         ("WEIR_SKIPS", skips.into()),
         ("CARGO_MANIFEST_DIR", program.package.clone().into()),
         ("CARGO_TARGET_DIR", ctx.target.clone().into()),
-        ("RUST_BACKTRACE", "1".into()),
     ];
     let mut cmd = if program.root {
         as_root(&program.executable, &env)
@@ -163,7 +165,12 @@ fn one(
     let mut count = Count::default();
     let mut reported = false;
     let mut failed = Vec::new();
+    let mut report = Vec::new();
     let mut saw = |line: &str| {
+        // libtest repeats what failed tests printed after this line.
+        if !report.is_empty() || line == "failures:" {
+            report.push(line.to_owned());
+        }
         if let Some(result) = Count::of_libtest(line) {
             count += result;
             reported = true;
@@ -182,7 +189,13 @@ fn one(
     if !done.ok || !reported {
         // A program that dies without its summary is one failure at least.
         count.failed = count.failed.max(1);
-        step::line(&step::failure(&program.label, &done));
+        if report.is_empty() {
+            step::line(&step::failure(&program.label, &done));
+        } else {
+            report.truncate(REPORT);
+            let log = done.log.display();
+            step::line(&format!("{}\n(whole output: {log})", report.join("\n")));
+        }
         for name in failed {
             step::line(&format!("  FAILED {}: {name}", program.label));
         }
