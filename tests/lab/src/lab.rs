@@ -13,16 +13,11 @@ use crate::cgroup::{self, Owner};
 use crate::cluster::{self, Cluster};
 use crate::control::Control;
 use crate::hold::{ROOT, Role};
-use crate::node::{Holder, Node, UPLINK};
+use crate::node::{Holder, Node};
 use crate::pod::{Pod, PodSpec};
 use crate::runtime::{self, Attachment};
 use crate::spawn::{Place, run_in};
-use crate::{netlink, registry};
-
-/// The bridge in the fabric namespace.
-const BRIDGE: &str = "fabric";
-/// The fabric's own addresses: the nodes' default gateway.
-const GATEWAY: [&str; 2] = ["172.18.0.1/24", "fd00:18::1/64"];
+use crate::{fabric, netlink, registry};
 
 /// What a lab is to be; see [`Lab::builder`].
 #[derive(Clone, Debug)]
@@ -129,18 +124,12 @@ impl Lab {
         }
         let place = Place::default().in_cgroup(&cgroup.join("holders"))?;
         let fabric = Holder::start(&Role::Fabric, place)?;
-        run_in(&fabric.place.net_only(), || {
-            no_surprises("lo")?;
-            netlink::add_bridge(BRIDGE, builder.mtu)?;
-            GATEWAY
-                .iter()
-                .try_for_each(|address| netlink::add_address(BRIDGE, address.parse()?))
-        })?;
+        fabric::raise(&fabric, builder.mtu)?;
         let cluster = Cluster::new(fabric.path(&format!("{ROOT}/source")));
         let mut nodes = Vec::new();
         for number in 1..=builder.nodes {
             let node = Node::start(number, &fabric, &cgroup)?;
-            wire(&fabric, &node, builder.mtu)?;
+            fabric::wire(&fabric, &node, builder.mtu)?;
             let args: Vec<&str> = builder.agent_args.iter().map(String::as_str).collect();
             node.set_agent_args(&args);
             cluster.apply(&cluster::node_object(
@@ -352,48 +341,6 @@ impl Drop for Guard {
             let _ = registry::take_down(cgroup);
         }
     }
-}
-
-/// Connects a node to the fabric, both families.
-fn wire(fabric: &Holder, node: &Node, mtu: u32) -> Result<()> {
-    let inside = node.place().net_only();
-    let target = PathBuf::from(format!("/proc/{}/ns/net", node.holder_pid()));
-    run_in(&fabric.place.net_only(), || {
-        netlink::add_uplink(&node.name, UPLINK, &target, BRIDGE, mtu)
-    })?;
-    run_in(&inside, || {
-        no_surprises(UPLINK)?;
-        netlink::raise(UPLINK)?;
-        for (address, gateway) in node.addresses.iter().zip(GATEWAY) {
-            let gateway: IpNetwork = gateway.parse()?;
-            netlink::add_address(UPLINK, IpNetwork::new(*address, gateway.prefix())?)?;
-            let all = if address.is_ipv4() {
-                "0.0.0.0/0"
-            } else {
-                "::/0"
-            };
-            netlink::add_route(all.parse()?, UPLINK, gateway.ip())?;
-        }
-        anyhow::Ok(())
-    })?;
-    // The way back from outside the cluster to its pods.
-    run_in(&fabric.place.net_only(), || {
-        for (cidr, via) in node.pod_cidrs.iter().zip(node.addresses) {
-            netlink::add_route(*cidr, BRIDGE, via)?;
-        }
-        Ok(())
-    })
-}
-
-/// No duplicate address detection (the link-local address is needed at once, to find the next
-/// hop) and no router advertisements.
-fn no_surprises(interface: &str) -> Result<()> {
-    for scope in ["all", "default", interface] {
-        for key in ["accept_dad", "accept_ra"] {
-            netlink::sysctl(&format!("net/ipv6/conf/{scope}/{key}"), "0")?;
-        }
-    }
-    Ok(())
 }
 
 fn addresses_in(result: &Value) -> Result<Vec<IpAddr>> {

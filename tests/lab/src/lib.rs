@@ -21,6 +21,7 @@ pub mod cgroup;
 pub mod cluster;
 pub mod control;
 pub mod demo;
+mod fabric;
 pub mod hold;
 pub mod keep;
 pub mod lab;

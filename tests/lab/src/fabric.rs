@@ -1,0 +1,69 @@
+//! The network between the nodes: a bridge in a namespace of its own, which is also the nodes'
+//! gateway and all that is outside the cluster.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use ipnetwork::IpNetwork;
+
+use crate::netlink;
+use crate::node::{Holder, Node, UPLINK};
+use crate::spawn::run_in;
+
+/// The bridge in the fabric namespace.
+const BRIDGE: &str = "fabric";
+/// The fabric's own addresses: the nodes' default gateway.
+const GATEWAY: [&str; 2] = ["172.18.0.1/24", "fd00:18::1/64"];
+
+/// Makes the bridge with the gateway's addresses.
+pub(crate) fn raise(fabric: &Holder, mtu: u32) -> Result<()> {
+    run_in(&fabric.place.net_only(), || {
+        no_surprises("lo")?;
+        netlink::add_bridge(BRIDGE, mtu)?;
+        GATEWAY
+            .iter()
+            .try_for_each(|address| netlink::add_address(BRIDGE, address.parse()?))
+    })
+}
+
+/// Connects a node to the fabric, both families.
+pub(crate) fn wire(fabric: &Holder, node: &Node, mtu: u32) -> Result<()> {
+    let inside = node.place().net_only();
+    let target = PathBuf::from(format!("/proc/{}/ns/net", node.holder_pid()));
+    run_in(&fabric.place.net_only(), || {
+        netlink::add_uplink(&node.name, UPLINK, &target, BRIDGE, mtu)
+    })?;
+    run_in(&inside, || {
+        no_surprises(UPLINK)?;
+        netlink::raise(UPLINK)?;
+        for (address, gateway) in node.addresses.iter().zip(GATEWAY) {
+            let gateway: IpNetwork = gateway.parse()?;
+            netlink::add_address(UPLINK, IpNetwork::new(*address, gateway.prefix())?)?;
+            let all = if address.is_ipv4() {
+                "0.0.0.0/0"
+            } else {
+                "::/0"
+            };
+            netlink::add_route(all.parse()?, UPLINK, gateway.ip())?;
+        }
+        anyhow::Ok(())
+    })?;
+    // The way back from outside the cluster to its pods.
+    run_in(&fabric.place.net_only(), || {
+        for (cidr, via) in node.pod_cidrs.iter().zip(node.addresses) {
+            netlink::add_route(*cidr, BRIDGE, via)?;
+        }
+        Ok(())
+    })
+}
+
+/// No duplicate address detection (the link-local address is needed at once, to find the next
+/// hop) and no router advertisements.
+fn no_surprises(interface: &str) -> Result<()> {
+    for scope in ["all", "default", interface] {
+        for key in ["accept_dad", "accept_ra"] {
+            netlink::sysctl(&format!("net/ipv6/conf/{scope}/{key}"), "0")?;
+        }
+    }
+    Ok(())
+}
