@@ -133,8 +133,8 @@ impl Kernels {
         this
     }
 
-    /// Asks the kernel of the endpoint's node; `request` is [`None`] if an address is missing.
-    pub fn ask(&self, node: Option<&str>, request: Option<&VerdictRequest>) -> Said {
+    /// Asks the kernel of the endpoint's node; without a `request` it says why there is none.
+    pub fn ask(&self, node: Option<&str>, request: Result<&VerdictRequest, String>) -> Said {
         let place = node.map_or("node unknown".to_owned(), |n| format!("node {n}"));
         let named = node.and_then(|n| self.named.get(n));
         let view = named.or(match &self.here {
@@ -145,8 +145,8 @@ impl Kernels {
         });
         let said = match (view, request) {
             (None, _) => return Said::NotAsked(place),
-            (Some(_), None) => Said::NotAsked("an address is missing".to_owned()),
-            (Some(view), Some(request)) => view.verdict(request),
+            (Some(_), Err(why)) => Said::NotAsked(why),
+            (Some(view), Ok(request)) => view.verdict(request),
         };
         match said {
             Said::NotAsked(why) => Said::NotAsked(format!("{place}: {why}")),

@@ -4,9 +4,11 @@
 mod args;
 mod color;
 mod completion;
+mod document;
 mod endpoint_list;
 mod ends;
 mod kernel;
+mod layout;
 mod output;
 mod policy_list;
 mod policy_test;
@@ -17,6 +19,7 @@ mod report;
 mod service_list;
 mod status;
 mod table;
+mod words;
 mod world;
 
 use std::ffi::OsString;

@@ -7,10 +7,11 @@ use weir_oracle::{PartyKind, Protocol, Reason};
 
 use super::args::TraceArgs;
 use super::color::Colors;
+use super::document;
 use super::kernel::{Kernels, Said, Sockets};
 use super::output::{Done, ERROR, json};
 use super::question::{Asker, Judged, Question};
-use super::report::{self, Kernel, Report};
+use super::report::{self, Kernel, Other, Report};
 use super::world::World;
 
 const DENIED: u8 = 1;
@@ -21,7 +22,18 @@ pub(super) fn run(args: &TraceArgs, colors: Colors) -> anyhow::Result<Done> {
     let default = std::env::var_os("WEIR_SOCKET").map(Into::into);
     let here = sockets.here.clone().or(default);
     let here = here.unwrap_or_else(|| weir_api::DEFAULT_SOCKET.into());
-    let world = World::load(&args.manifests, &here)?;
+    let mut world = World::load(&args.manifests, &here);
+    if world.is_err() && args.manifests.manifests.is_none() {
+        // All agents hold the same objects: any of them can tell them.
+        let any = sockets.named.iter().find_map(|(node, path)| {
+            let mut world = World::of_agent(path).ok()?;
+            let warning = format!("this node's agent is down: the objects are of {node}'s agent");
+            world.warnings.push(warning);
+            Some(world)
+        });
+        world = any.map_or(world, Ok);
+    }
+    let world = world?;
     // With manifests the kernel is none of our business unless it is named or asked for.
     let offline = args.manifests.manifests.is_some()
         && args.socket.is_empty()
@@ -69,21 +81,32 @@ pub(super) fn trace(
     let answer = &judged.answer;
     let egress = ask(kernels, judged, End::Source);
     let ingress = ask(kernels, judged, End::Destination);
+    let names = outcome.candidates.iter().skip(1);
+    let others: Vec<Other<'_>> = names
+        .zip(&outcome.others)
+        .map(|(candidate, judged)| Other {
+            candidate,
+            egress: ask(kernels, judged, End::Source),
+            ingress: ask(kernels, judged, End::Destination),
+        })
+        .collect();
     let report = Report {
         question: &question,
         outcome: &outcome,
         egress: &egress,
         ingress: &ingress,
+        others: &others,
     };
     let mut done = if args.output.is_json() {
-        Done::ok(json(&report::document(&report))?)
+        Done::ok(json(&document::document(&report))?)
     } else {
         Done::ok(report::text(&report, args.verbose, colors))
     };
     if !answer.verdict.allowed() {
         done.at_least(DENIED);
     }
-    let ends = [&egress, &ingress];
+    let further = others.iter().flat_map(|o| [&o.egress, &o.ingress]);
+    let ends: Vec<&Kernel> = [&egress, &ingress].into_iter().chain(further).collect();
     let unasked = ends.iter().any(|k| matches!(k, Kernel::NotAsked(_)));
     if args.require_kernel && unasked {
         done.complain("--require-kernel: the kernel of an end was not asked");
@@ -91,6 +114,13 @@ pub(super) fn trace(
     }
     if ends.iter().any(|k| matches!(k, Kernel::Disagrees(_))) {
         done.code = DISAGREE;
+    }
+    for service in asker.cluster_ip_owners(&question) {
+        done.complain(&format!(
+            "warning: {} is an address of service {service}: policies are judged at its backends, \
+             ask about svc:{service}",
+            question.to
+        ));
     }
     for refusal in asker.refusals() {
         done.complain(&format!("warning: {refusal}"));
@@ -121,7 +151,12 @@ fn ask(kernels: &Kernels, judged: &Judged, end: End) -> Kernel {
         (Some(endpoint), Some(peer)) => Some(request(judged, end, endpoint, peer)),
         _ => None,
     };
-    match kernels.ask(this.node.as_deref(), request.as_ref()) {
+    let missing = [this, other].into_iter().find(|p| p.address.is_none());
+    let missing = missing.map(|party| format!("{party} has no status.podIPs in the objects"));
+    match kernels.ask(
+        this.node.as_deref(),
+        request.as_ref().ok_or(missing.unwrap_or_default()),
+    ) {
         Said::NotAsked(why) => Kernel::NotAsked(why),
         Said::Verdict(verdict) if verdict.allowed == decision.verdict.allowed() => {
             Kernel::Agrees(verdict)

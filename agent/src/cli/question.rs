@@ -1,5 +1,7 @@
 //! One question about one flow, and its answer.
 
+use std::net::IpAddr;
+
 use weir_oracle::{Answer, Backend, End, Evaluator, Family, Protocol, Query, ServicePort};
 
 use super::ends::{self, Place, Port};
@@ -29,6 +31,8 @@ pub(super) struct Judged {
 pub(super) struct Outcome {
     /// The first candidate's; the others have the same verdict.
     pub judged: Judged,
+    /// With a Service: those of the further candidates, in their order.
+    pub others: Vec<Judged>,
     /// With a Service: `namespace/name`.
     pub service: Option<String>,
     /// With a Service: its candidates, as people read them.
@@ -73,6 +77,29 @@ impl<'a> Asker<'a> {
             .collect()
     }
 
+    /// The Services (`namespace/name`) that have the address that a question names as its target.
+    pub fn cluster_ip_owners(&self, question: &Question) -> Vec<String> {
+        let text = question.to.strip_prefix("ip:").unwrap_or(&question.to);
+        let Ok(wanted) = text.parse::<IpAddr>() else {
+            return Vec::new();
+        };
+        let is_wanted = |ip: &String| ip.parse() == Ok(wanted);
+        let services = self.world.cluster.services.iter();
+        let owners = services.filter(|service| {
+            let spec = service.spec.as_ref();
+            spec.is_some_and(|spec| {
+                let more = spec.cluster_ips.iter().flatten();
+                spec.cluster_ip.iter().chain(more).any(is_wanted)
+            })
+        });
+        let metadata = owners.map(|service| &service.metadata);
+        let named = metadata.map(|m| {
+            let namespace = m.namespace.as_deref().unwrap_or("default");
+            format!("{namespace}/{}", m.name.as_deref().unwrap_or_default())
+        });
+        named.collect()
+    }
+
     pub fn ask(&self, question: &Question) -> Result<Outcome, String> {
         let read = self.read(question)?;
         match (&read.from, &read.to) {
@@ -102,6 +129,7 @@ impl<'a> Asker<'a> {
                 };
                 Ok(Outcome {
                     judged: self.judge(query)?,
+                    others: Vec::new(),
                     service: None,
                     candidates: Vec::new(),
                 })
@@ -239,9 +267,11 @@ impl<'a> Asker<'a> {
             .map(|(backend, verdict)| format!("{} {verdict}", shown(backend)))
             .collect();
         let differ = verdicts.windows(2).any(|pair| pair[0] != pair[1]);
-        match judged.into_iter().next() {
+        let mut judged = judged.into_iter();
+        match judged.next() {
             Some(first) if !differ => Ok(Outcome {
                 judged: first,
+                others: judged.collect(),
                 service: Some(service.to_owned()),
                 candidates,
             }),

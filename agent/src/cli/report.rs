@@ -1,15 +1,17 @@
 //! How a trace is shown: verdict and cause in the first three lines, then the steps of both ends.
 
-use serde_json::{Value as Json, json};
 use weir_api::verdict::KernelVerdict;
-use weir_oracle::{Decision, Match, Party, PolicyStep, Reason, Report as EndReport, RuleStep};
+use weir_oracle::{Match, Party, PolicyStep, Reason, Report as EndReport, RuleStep};
 
 use super::color::Colors;
+use super::layout::{WIDTH, cut, wrap};
 use super::question::{Outcome, Question};
+use super::words::{MOST_NAMES, kernel_line, told, words};
 
-/// Most lines, and characters of a line, unless all is asked for.
+/// Most lines, unless all is asked for.
 const LINES: usize = 40;
-const WIDTH: usize = 100;
+/// Most lines about a Service's further backends, unless all is asked for.
+const MOST_OTHERS: usize = 4;
 
 /// What the kernel says of an end.
 #[derive(Clone, Debug)]
@@ -26,33 +28,51 @@ pub(super) enum Kernel {
     Exempt,
 }
 
+/// What the kernel says of a Service's further backend.
+pub(super) struct Other<'a> {
+    /// The backend and the verdict, in words.
+    pub candidate: &'a str,
+    pub egress: Kernel,
+    pub ingress: Kernel,
+}
+
 /// All that a trace found.
 pub(super) struct Report<'a> {
     pub question: &'a Question,
     pub outcome: &'a Outcome,
     pub egress: &'a Kernel,
     pub ingress: &'a Kernel,
+    /// The backends after the first.
+    pub others: &'a [Other<'a>],
 }
 
-struct Side<'a> {
+pub(super) struct Side<'a> {
     name: &'static str,
-    party: &'a Party,
-    report: &'a EndReport,
-    kernel: &'a Kernel,
+    /// The direction whose policies judge: of a reply that of the connection.
+    judged: &'static str,
+    pub party: &'a Party,
+    pub report: &'a EndReport,
+    pub kernel: &'a Kernel,
 }
 
 impl Report<'_> {
-    fn sides(&self) -> [Side<'_>; 2] {
+    pub fn sides(&self) -> [Side<'_>; 2] {
         let answer = &self.outcome.judged.answer;
+        let (egress, ingress) = match self.outcome.judged.query.reply {
+            false => ("egress", "ingress"),
+            true => ("ingress", "egress"),
+        };
         [
             Side {
                 name: "egress",
+                judged: egress,
                 party: &answer.from,
                 report: &answer.egress,
                 kernel: self.egress,
             },
             Side {
                 name: "ingress",
+                judged: ingress,
                 party: &answer.to,
                 report: &answer.ingress,
                 kernel: self.ingress,
@@ -74,45 +94,124 @@ impl Report<'_> {
     }
 }
 
-/// For people. A line that is cut ends in `…`.
+/// For people. What does not fit the width goes on in the next line, or, where there are too many
+/// lines for that, is cut and ends in `…`.
 pub(super) fn text(report: &Report<'_>, verbose: bool, colors: Colors) -> String {
     let answer = &report.outcome.judged.answer;
     let allowed = answer.verdict.allowed();
     let word = if allowed { "ALLOWED" } else { "DENIED" };
-    let mut lines = vec![format!("{word}  {}", report.flow())];
-    lines.extend(causes(report));
-    if let Some(service) = &report.outcome.service {
-        let candidates = &report.outcome.candidates;
-        let rest = match candidates.len() {
-            0 | 1 => String::new(),
-            n => format!(" (1 of {n} backends, all with this verdict)"),
-        };
-        let first = candidates.first().map(String::as_str).unwrap_or_default();
-        lines.push(format!("service {service}: backend {first}{rest}"));
-    }
     let sides = report.sides();
-    // Each side has a blank line, a heading, a line of others and two of the kernel.
-    let room = LINES.saturating_sub(lines.len() + 2 * 5);
-    let needs: Vec<usize> = sides.iter().map(|s| steps(s.report).len()).collect();
-    for (i, side) in sides.iter().enumerate() {
-        let other = needs[1 - i];
-        let share = room.saturating_sub(other.min(room / 2));
-        let share = if verbose { usize::MAX } else { share };
+    let mut head = vec![format!("{word}  {}", report.flow())];
+    head.extend(causes(report));
+    // Verdict and cause are the first three lines.
+    head.iter_mut().for_each(|line| *line = cut(line, verbose));
+    head.extend(service_lines(report, verbose));
+
+    let tops = sides.each_ref().map(|side| wrap(&heading(side), verbose));
+    let tails = sides.each_ref().map(|side| tail(side, verbose));
+    let fixed = |i: usize| 1 + tops[i].len() + tails[i].len();
+    let room = LINES.saturating_sub(head.len() + fixed(0) + fixed(1));
+    let steps = steps_within(&sides, if verbose { usize::MAX } else { room });
+
+    let mut lines = head;
+    for ((top, steps), tail) in tops.into_iter().zip(steps).zip(tails) {
         lines.push(String::new());
-        side_lines(side, share, &mut lines);
+        lines.extend(top);
+        lines.extend(steps);
+        lines.extend(tail);
     }
     let mut text = String::new();
     for (number, line) in lines.iter().enumerate() {
-        let line = if verbose { line.clone() } else { cut(line) };
         let line = match number {
             0 => line.replacen(word, &colors.by(allowed, &colors.bold(word)), 1),
-            _ if line.contains("kernel: DISAGREES") => colors.bad(&line),
-            _ => line,
+            _ if line.contains("DISAGREES") => colors.bad(line),
+            _ => line.clone(),
         };
         text.push_str(&line);
         text.push('\n');
     }
     text
+}
+
+/// The steps of both sides in so many lines.
+fn steps_within(sides: &[Side<'_>; 2], room: usize) -> [Vec<String>; 2] {
+    let all = sides.each_ref().map(|side| steps(side.report));
+    if room == usize::MAX {
+        return all;
+    }
+    let wrapped = all.each_ref().map(|lines| {
+        let lines = lines.iter().flat_map(|line| wrap(line, false));
+        lines.collect::<Vec<_>>()
+    });
+    if wrapped[0].len() + wrapped[1].len() <= room {
+        return wrapped;
+    }
+    let [egress, ingress] = all;
+    let share = room - ingress.len().min(room / 2);
+    let egress = shorten(egress, share);
+    let ingress = shorten(ingress, room.saturating_sub(egress.len()));
+    [egress, ingress]
+}
+
+/// The first of the lines, cut.
+fn shorten(mut lines: Vec<String>, share: usize) -> Vec<String> {
+    lines.iter_mut().for_each(|line| *line = cut(line, false));
+    if lines.len() > share {
+        let rest = lines.len() - share.saturating_sub(1);
+        lines.truncate(share.saturating_sub(1));
+        lines.push(format!("  … {rest} more lines: --verbose shows them"));
+    }
+    lines
+}
+
+/// Which backend is explained, and what the kernel says of the others.
+fn service_lines(report: &Report<'_>, verbose: bool) -> Vec<String> {
+    let Some(service) = &report.outcome.service else {
+        return Vec::new();
+    };
+    let candidates = &report.outcome.candidates;
+    let rest = match candidates.len() {
+        0 | 1 => String::new(),
+        n => format!(" (1 of {n} backends, all with this verdict)"),
+    };
+    let first = candidates.first().map(String::as_str).unwrap_or_default();
+    let mut lines = wrap(
+        &format!("service {service}: backend {first}{rest}"),
+        verbose,
+    );
+    let told: Vec<(bool, String)> = report.others.iter().filter_map(other_line).collect();
+    let limit = if verbose { usize::MAX } else { MOST_OTHERS };
+    let bad = told.iter().filter(|(disagrees, _)| *disagrees);
+    let good = told.iter().filter(|(disagrees, _)| !disagrees);
+    let shown = bad.chain(good).take(limit);
+    lines.extend(shown.map(|(_, line)| cut(line, verbose)));
+    if told.len() > limit {
+        let rest = told.len() - limit;
+        lines.push(format!("  … {rest} more backends: --verbose shows them"));
+    }
+    lines
+}
+
+/// Whether the kernel disagrees, and what it says of a further backend.
+fn other_line(other: &Other<'_>) -> Option<(bool, String)> {
+    let ends = [("egress", &other.egress), ("ingress", &other.ingress)];
+    let said: Vec<String> = ends
+        .iter()
+        .filter_map(|(name, kernel)| match kernel {
+            Kernel::Agrees(_) => Some(format!("{name} agrees")),
+            Kernel::Disagrees(verdict) => Some(format!("{name} DISAGREES ({})", told(verdict))),
+            Kernel::NotAsked(why) => Some(format!("{name} not asked ({why})")),
+            Kernel::Exempt | Kernel::NotSubject => None,
+        })
+        .collect();
+    let disagrees = ends
+        .iter()
+        .any(|(_, kernel)| matches!(kernel, Kernel::Disagrees(_)));
+    if said.is_empty() {
+        return None;
+    }
+    let line = format!("  {}; kernel: {}", other.candidate, said.join(", "));
+    Some((disagrees, line))
 }
 
 /// A line for each end, or for each that denies.
@@ -121,9 +220,7 @@ fn causes(report: &Report<'_>) -> Vec<String> {
     let denying = sides
         .iter()
         .filter(|s| !s.report.decision.verdict.allowed());
-    let denied: Vec<String> = denying
-        .map(|side| format!("cause: {} of {}: {}", side.name, side.party, cause(side)))
-        .collect();
+    let denied: Vec<String> = denying.map(cause).collect();
     if !denied.is_empty() {
         return denied;
     }
@@ -133,7 +230,7 @@ fn causes(report: &Report<'_>) -> Vec<String> {
         .collect()
 }
 
-/// Why an end denies.
+/// Why an end denies, with as many of the policies' names as fit.
 fn cause(side: &Side<'_>) -> String {
     let policies = &side.report.decision.isolated_by;
     let names: Vec<String> = policies
@@ -141,70 +238,69 @@ fn cause(side: &Side<'_>) -> String {
         .map(|p| format!("{}/{}", p.namespace.as_deref().unwrap_or_default(), p.name))
         .collect();
     let rules: usize = side.report.steps.iter().map(|s| s.rules.len()).sum();
-    let shown = match names.as_slice() {
-        [first, second, rest @ ..] if !rest.is_empty() => {
-            format!("{first}, {second} and {} more", rest.len())
-        }
-        few => few.join(", "),
+    let none = match (rules, names.len()) {
+        (0, 1) => "which allows nothing".to_owned(),
+        (0, _) => "which allow nothing".to_owned(),
+        (1, _) => "whose one rule does not match".to_owned(),
+        (n, _) => format!("none of whose {n} rules matches"),
     };
-    let none = match rules {
-        0 => "which allow nothing".to_owned(),
-        1 => "whose one rule does not match".to_owned(),
-        n => format!("none of whose {n} rules match"),
+    let with = |shown: usize| {
+        let rest = names.len().saturating_sub(shown);
+        let listed = names.get(..shown).unwrap_or(&names).join(", ");
+        let by = match (shown, rest) {
+            (_, 0) => listed,
+            (0, 1) => "a policy".to_owned(),
+            (0, n) => format!("{n} policies"),
+            (_, n) => format!("{listed} and {n} more"),
+        };
+        let (name, party) = (side.name, side.party);
+        format!("cause: {name} of {party}: isolated by {by}, {none}")
     };
-    format!("isolated by {shown}, {none}")
+    let most = names.len().min(MOST_NAMES);
+    let fits = (0..=most).rev().map(with);
+    let mut fits = fits.filter(|line| line.chars().count() <= WIDTH);
+    fits.next().unwrap_or_else(|| with(0))
 }
 
-/// A decision in words.
-fn words(decision: &Decision) -> String {
-    match (decision.reason, &decision.rule) {
-        (Reason::Rule, Some(rule)) => format!("allowed by {rule}"),
-        (Reason::Isolated, _) => "denied: isolated, and no rule matches".to_owned(),
-        (Reason::NotSelected, _) => "allowed: no policy selects the pod".to_owned(),
-        (Reason::NotSubject, _) => "not subject to policies".to_owned(),
-        (Reason::Reply, _) => "allowed: it answers an allowed connection".to_owned(),
-        (Reason::Itself, _) => "allowed: a pod reaches itself".to_owned(),
-        (Reason::OwnNode, _) => "allowed: a node reaches its own pods".to_owned(),
-        (Reason::Rule, None) => "allowed by a rule".to_owned(),
-    }
-}
-
-fn side_lines(side: &Side<'_>, share: usize, lines: &mut Vec<String>) {
+/// The end, where it is, and the decision.
+fn heading(side: &Side<'_>) -> String {
+    use weir_oracle::PartyKind;
     let node = match (&side.party.node, &side.party.kind) {
-        (_, weir_oracle::PartyKind::Node) | (None, _) => String::new(),
+        (_, PartyKind::Node) | (None, _) => String::new(),
         (Some(node), _) => format!(" on node {node}"),
     };
-    let addr = side
-        .party
-        .address
-        .map(|a| format!(" ({a})"))
-        .unwrap_or_default();
-    let decision = words(&side.report.decision);
-    lines.push(format!(
-        "{} of {}{addr}{node}: {decision}",
-        side.name, side.party
-    ));
-    let steps = steps(side.report);
-    let fits = steps.len() <= share;
-    let shown = if fits {
-        steps.len()
-    } else {
-        share.saturating_sub(1)
+    let addr = match (&side.party.kind, side.party.address) {
+        // Its name is the address.
+        (PartyKind::Outside, _) | (_, None) => String::new(),
+        (_, Some(address)) => format!(" ({address})"),
     };
-    lines.extend(steps.iter().take(shown).cloned());
-    if !fits {
-        let rest = steps.len() - shown;
-        lines.push(format!("  … {rest} more lines: --verbose shows them"));
-    }
-    let selecting = side.report.steps.len();
-    if selecting > 0 && side.report.other_policies > 0 {
-        let others = side.report.other_policies;
+    let decision = words(&side.report.decision);
+    let connection = match side.report.decision.reason {
+        Reason::Isolated if side.name != side.judged => {
+            format!(" (the connection it answers, in {})", side.judged)
+        }
+        _ => String::new(),
+    };
+    format!(
+        "{} of {}{addr}{node}: {decision}{connection}",
+        side.name, side.party
+    )
+}
+
+/// How many policies do not select the pod, and the kernel.
+fn tail(side: &Side<'_>, verbose: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    let others = side.report.other_policies;
+    if !side.report.steps.is_empty() && others > 0 {
+        let verb = if others == 1 { "does" } else { "do" };
         lines.push(format!(
-            "  {others} more in the namespace do not select it for {}",
-            side.name
+            "  {others} more in the namespace {verb} not select it for {}",
+            side.judged
         ));
     }
-    lines.extend(kernel_lines(side));
+    let kernel = kernel_line(side.kernel);
+    lines.extend(kernel.iter().flat_map(|line| wrap(line, verbose)));
+    lines
 }
 
 /// A line for each policy that selects the pod, and for each of its rules.
@@ -236,117 +332,4 @@ fn steps(report: &EndReport) -> Vec<String> {
         }
     }
     lines
-}
-
-fn kernel_lines(side: &Side<'_>) -> Vec<String> {
-    let told = |verdict: &KernelVerdict| {
-        let word = if verdict.allowed { "allow" } else { "deny" };
-        format!("{word}, {}", rule_name(verdict))
-    };
-    let line = match side.kernel {
-        Kernel::Agrees(verdict) => format!("kernel: agrees ({})", told(verdict)),
-        Kernel::Disagrees(verdict) => format!(
-            "kernel: DISAGREES ({}; group {}, class {})",
-            told(verdict),
-            verdict.group,
-            verdict.class
-        ),
-        Kernel::NotAsked(why) => format!("kernel: not asked ({why})"),
-        Kernel::Exempt => "kernel: lets its node's own traffic pass unjudged".to_owned(),
-        Kernel::NotSubject => return Vec::new(),
-    };
-    vec![format!("  {line}")]
-}
-
-/// The rule that the kernel names. The first ids are fixed reasons (`weir_abi::policy::RuleId`).
-fn rule_name(verdict: &KernelVerdict) -> String {
-    use weir_abi::policy::RuleId;
-    let text = |key: &str| {
-        let rule = verdict.rule.as_ref()?;
-        Some(rule.get(key)?.as_str()?.to_owned())
-    };
-    match (RuleId(verdict.rule_id), text("name")) {
-        (_, Some(name)) => {
-            let namespace = text("namespace").map(|n| n + "/").unwrap_or_default();
-            let path = text("path").map(|p| format!(" {p}")).unwrap_or_default();
-            format!("{namespace}{name}{path}")
-        }
-        (RuleId::NO_ROW, None) => "no row for this peer".to_owned(),
-        (RuleId::NOT_SELECTED, None) => "no policy".to_owned(),
-        (RuleId::SELF, None) => "itself".to_owned(),
-        (RuleId(id), None) => format!("rule {id}"),
-    }
-}
-
-/// At most [`WIDTH`] characters.
-fn cut(line: &str) -> String {
-    if line.chars().count() <= WIDTH {
-        return line.to_owned();
-    }
-    let mut short: String = line.chars().take(WIDTH - 1).collect();
-    short.push('…');
-    short
-}
-
-/// For programs.
-pub(super) fn document(report: &Report<'_>) -> Json {
-    let judged = &report.outcome.judged;
-    let [egress, ingress] = report.sides().map(|side| side_document(&side));
-    json!({
-        "verdict": judged.answer.verdict,
-        "from": report.question.from,
-        "to": report.question.to,
-        "protocol": judged.query.protocol.to_string(),
-        "port": judged.query.port,
-        "family": judged.answer.family.map(|f| f.to_string()),
-        "state": if judged.query.reply { "reply" } else { "new" },
-        "service": report.outcome.service,
-        "candidates": report.outcome.candidates,
-        "egress": egress,
-        "ingress": ingress,
-    })
-}
-
-fn side_document(side: &Side<'_>) -> Json {
-    let mut value = json!(side.report.decision);
-    let steps: Vec<Json> = side
-        .report
-        .steps
-        .iter()
-        .map(|step| {
-            let rules: Vec<Json> = step
-                .rules
-                .iter()
-                .map(|rule| {
-                    let matches = match rule.outcome {
-                        Match::Yes => json!(true),
-                        Match::No => json!(false),
-                        Match::Unknown => Json::Null,
-                    };
-                    json!({"path": rule.path, "matches": matches, "why": rule.why})
-                })
-                .collect();
-            json!({
-                "kind": "NetworkPolicy",
-                "namespace": step.namespace,
-                "name": step.name,
-                "podSelector": step.selector,
-                "rules": rules,
-            })
-        })
-        .collect();
-    let kernel = match side.kernel {
-        Kernel::Agrees(verdict) => json!({"state": "agrees", "verdict": verdict}),
-        Kernel::Disagrees(verdict) => json!({"state": "disagrees", "verdict": verdict}),
-        Kernel::NotAsked(why) => json!({"state": "not-asked", "why": why}),
-        Kernel::NotSubject => json!({"state": "not-subject"}),
-        Kernel::Exempt => json!({"state": "exempt"}),
-    };
-    value["end"] = json!(side.party.to_string());
-    value["address"] = json!(side.party.address);
-    value["node"] = json!(side.party.node);
-    value["policies"] = json!(steps);
-    value["otherPolicies"] = json!(side.report.other_policies);
-    value["kernel"] = kernel;
-    value
 }

@@ -48,9 +48,9 @@ impl World {
 
     /// What `GET /v1/objects` answers.
     pub fn of_agent(socket: &Path) -> anyhow::Result<Self> {
-        let list: serde_json::Value = Client::new(socket)
-            .get("/v1/objects")
-            .context("cannot get the objects from the agent (--manifests reads them from files)")?;
+        let list: serde_json::Value = Client::new(socket).get("/v1/objects").context(
+            "cannot get the objects from the agent (--manifests DIR reads them from files)",
+        )?;
         let mut manifests = Manifests::default();
         manifests.add_file(Path::new("agent"), &serde_json::to_vec(&list)?);
         manifests.imply_namespaces();

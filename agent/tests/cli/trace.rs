@@ -12,7 +12,7 @@ fn a_denied_flow_is_explained_at_both_ends() {
         done.stdout,
         "\
 DENIED  shop/job -> shop/db, 5432/TCP, IPv4
-cause: ingress of pod shop/db: isolated by shop/db, shop/default-deny, none of whose 2 rules match
+cause: ingress of pod shop/db: isolated by shop/db, shop/default-deny, none of whose 2 rules matches
 
 egress of pod shop/job (10.2.0.3) on node n2: allowed: no policy selects the pod
   kernel: not asked (node n2)
@@ -22,7 +22,7 @@ ingress of pod shop/db (10.1.0.2) on node n1: denied: isolated, and no rule matc
     spec.ingress[0] no match: peer: from[0] pod is not app=admin
     spec.ingress[1] no match: peer: from[0] pod is not app=web
   NetworkPolicy shop/default-deny selects it by {}, and has no rules
-  1 more in the namespace do not select it for ingress
+  1 more in the namespace does not select it for ingress
   kernel: not asked (node n1)
 "
     );
@@ -50,7 +50,7 @@ ingress of pod shop/db (10.1.0.2) on node n1: allowed by NetworkPolicy shop/db s
   NetworkPolicy shop/db selects it by app=db
     spec.ingress[0] no match: peer: from[0] pod is not app=admin
     spec.ingress[1] matches: from[0] podSelector app=web, port \"pg\"/TCP
-  1 more in the namespace do not select it for ingress
+  1 more in the namespace does not select it for ingress
   kernel: not asked (node n1)
 "
     );

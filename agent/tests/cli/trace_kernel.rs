@@ -184,3 +184,128 @@ fn a_workloads_name_means_its_first_pod_also_where_only_pods_are_known() {
     let value: Value = serde_json::from_str(&done.stdout).unwrap();
     assert_eq!(value["ingress"]["end"], "pod shop/api-0");
 }
+
+const PAIR: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: pair, namespace: shop}
+spec: {clusterIP: 10.96.0.9, clusterIPs: [10.96.0.9, 'fd96::9'], selector: {app: pair}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: a, namespace: shop, labels: {app: pair}}
+spec: {nodeName: n1, containers: []}
+status: {podIPs: [{ip: 10.1.0.7}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: b, namespace: shop, labels: {app: pair}}
+spec: {nodeName: n1, containers: []}
+status: {podIPs: [{ip: 10.1.0.8}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: c, namespace: shop, labels: {app: pair}}
+spec: {nodeName: n2, containers: []}
+status: {podIPs: [{ip: 10.2.0.9}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client, namespace: shop}
+spec: {nodeName: n1, containers: []}
+status: {podIPs: [{ip: 10.1.0.3}, {ip: 'fd01::3'}]}
+";
+
+#[test]
+fn the_kernel_is_asked_of_every_backend_of_a_service() {
+    let pair = |b| {
+        let verdicts = [("10.1.0.3", true), ("10.1.0.7", true), ("10.1.0.8", b)];
+        FakeAgent::start("n1", objects(PAIR), &verdicts)
+    };
+    let question = "shop/client svc:shop/pair --port 80";
+    let agreeing = pair(true);
+    let done = trace(&agreeing, question);
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    for line in [
+        "  shop/b 8080/TCP allow; kernel: egress agrees, ingress agrees\n",
+        "  shop/c 8080/TCP allow; kernel: egress agrees, ingress not asked (node n2)\n",
+    ] {
+        assert!(done.stdout.contains(line), "{line}: {}", done.stdout);
+    }
+    let asked = agreeing.asked();
+    let peers: Vec<_> = asked
+        .iter()
+        .filter(|q| q["direction"] == "egress")
+        .map(|q| q["peer"].as_str().unwrap())
+        .collect();
+    assert_eq!(peers, ["10.1.0.7", "10.1.0.8", "10.2.0.9"]);
+    // The third backend's node was not asked.
+    assert_eq!(
+        trace(&agreeing, &format!("{question} --require-kernel")).code,
+        2
+    );
+
+    // The first backend agrees and the second does not.
+    let done = trace(&pair(false), question);
+    assert_eq!(done.code, 3);
+    let line = "  shop/b 8080/TCP allow; kernel: egress agrees, ingress DISAGREES (deny, shop/k spec.ingress[0])\n";
+    assert!(done.stdout.contains(line), "{}", done.stdout);
+    let done = trace(&pair(false), &format!("{question} -o json"));
+    let value: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(
+        value["otherBackends"][0]["ingress"]["kernel"]["state"],
+        "disagrees"
+    );
+}
+
+#[test]
+fn a_cluster_ip_as_the_target_is_named_as_its_services() {
+    let n1 = FakeAgent::start("n1", objects(PAIR), &[("10.1.0.3", true)]);
+    for address in ["10.96.0.9", "ip:fd96::9"] {
+        let done = trace(&n1, &format!("shop/client {address} --port 80"));
+        assert!(
+            done.stderr.contains("is an address of service shop/pair"),
+            "{address}: {}",
+            done.stderr
+        );
+    }
+    let done = trace(&n1, "shop/client 10.96.0.10 --port 80");
+    assert!(done.stderr.is_empty(), "{}", done.stderr);
+}
+
+#[test]
+fn with_this_nodes_agent_down_another_agent_tells_the_objects() {
+    let n2 = node("n2", &[("10.2.0.3", true)]);
+    let gone = n2.socket().with_file_name("gone.sock");
+    let other = format!("policy trace --bpffs /nonexistent --socket {{}} {DENIED}");
+    let alone = weir(&other, &gone);
+    assert_eq!(alone.code, 2);
+    assert!(alone.stderr.contains("--manifests DIR"), "{}", alone.stderr);
+    let done = weir(
+        &format!("{other} --socket n2={}", n2.socket().display()),
+        &gone,
+    );
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    assert!(done.stdout.contains("kernel: agrees"), "{}", done.stdout);
+    assert!(
+        done.stdout.contains("kernel: not asked (node n1)"),
+        "{}",
+        done.stdout
+    );
+    assert!(
+        done.stderr.contains("the objects are of n2's agent"),
+        "{}",
+        done.stderr
+    );
+}
+
+#[test]
+fn an_address_that_is_missing_is_named() {
+    let n1 = node("n1", &[]);
+    let done = trace(&n1, "shop/db shop/both-b --port 5432");
+    assert!(
+        done.stdout.contains("pod shop/both-b has no status.podIPs"),
+        "{}",
+        done.stdout
+    );
+}
