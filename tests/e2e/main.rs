@@ -15,4 +15,5 @@ mod policy;
 mod restart;
 mod services;
 mod spoof;
+mod trace;
 mod upgrade;
