@@ -94,6 +94,8 @@ pub struct Facts<'a> {
     pub name: &'a str,
     /// Its uplinks.
     pub uplinks: &'a [Uplink],
+    /// The addresses of all its devices.
+    pub addresses: &'a [IpAddr],
     /// The configured MTU of pods.
     pub mtu: Option<u32>,
 }
@@ -106,6 +108,8 @@ pub fn compile(nodes: &[NodeView], facts: Facts<'_>) -> Desired {
             .node_addrs
             .extend(uplink.addresses.iter().map(|a| Addr::from(a.ip())));
     }
+    let all = facts.addresses.iter().map(|ip| Addr::from(*ip));
+    desired.node_addrs.extend(all);
     let mut own_known = false;
     for node in nodes {
         if node.name == facts.name {

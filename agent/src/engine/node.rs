@@ -97,6 +97,7 @@ impl NodePart {
         let facts = Facts {
             name: &self.name,
             uplinks: &self.uplinks,
+            addresses: &self.network.own_addresses(),
             mtu: self.mtu,
         };
         self.desired = route::compile(&nodes, facts);

@@ -100,10 +100,23 @@ impl Network {
         (uplinks, missing)
     }
 
+    /// Every address that the node may speak from to its pods. The route to a pod names no source, so
+    /// that the kernel takes an address of any device, not only of an uplink.
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        let usable = |ip: &IpAddr| !ip.is_loopback() && !is_link_local(ip);
+        let all = self.addresses.iter().map(|a| a.network.ip());
+        all.filter(usable).collect()
+    }
+
     fn addresses_of(&self, index: u32) -> Vec<IpNetwork> {
         let on = self.addresses.iter().filter(|a| a.index == index);
         on.map(|a| a.network).collect()
     }
+}
+
+/// IPv6 only: IPv4's link-local addresses are used as any other (node-local DNS caches).
+fn is_link_local(ip: &IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 #[cfg(test)]

@@ -42,6 +42,7 @@ fn compiled(nodes: &[NodeView]) -> Desired {
         Facts {
             name: "n1",
             uplinks: &[uplink()],
+            addresses: &["172.17.0.1".parse().unwrap()],
             mtu: None,
         },
     )
@@ -82,7 +83,7 @@ fn another_nodes_cidrs_are_routed_by_its_address_of_the_same_family() {
 }
 
 #[test]
-fn own_addresses_are_those_of_the_object_and_of_the_uplinks() {
+fn own_addresses_are_those_of_the_object_of_the_uplinks_and_of_all_other_devices() {
     let mut nodes = two();
     nodes[0].internal_ips.push("198.51.100.7".parse().unwrap());
     let addresses: Vec<String> = compiled(&nodes)
@@ -90,10 +91,10 @@ fn own_addresses_are_those_of_the_object_and_of_the_uplinks() {
         .iter()
         .map(|a| a.to_ip().to_string())
         .collect();
-    for own in ["192.0.2.1", "2001:db8::1", "198.51.100.7"] {
+    for own in ["192.0.2.1", "2001:db8::1", "198.51.100.7", "172.17.0.1"] {
         assert!(addresses.contains(&own.to_owned()), "{addresses:?}");
     }
-    assert_eq!(addresses.len(), 3);
+    assert_eq!(addresses.len(), 4);
 }
 
 #[test]
@@ -104,6 +105,7 @@ fn the_node_file_takes_the_uplinks_mtu_unless_one_is_configured() {
     let facts = Facts {
         name: "n1",
         uplinks: &[uplink()],
+        addresses: &[],
         mtu: Some(1400),
     };
     assert_eq!(compile(&two(), facts).file.unwrap().mtu, 1400);
