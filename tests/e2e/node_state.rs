@@ -59,10 +59,8 @@ fn routes_follow_the_nodes_that_come_and_go_and_are_mended() {
         .unwrap();
     await_that("a route per family again", || expected(&routes(node)));
     let victim = routes(node).remove(0);
-    run_in(&node.place(), || {
-        Ok(assert!(Netlink::open()?.delete_route(&victim)?))
-    })
-    .unwrap();
+    let deleted = run_in(&node.place(), || Ok(Netlink::open()?.delete_route(&victim)?));
+    assert!(deleted.unwrap());
     await_that("a route that somebody removed is back", || {
         expected(&routes(node))
     });

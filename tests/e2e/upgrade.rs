@@ -167,7 +167,7 @@ fn a_size_below_what_is_in_use_is_refused_by_name_and_nothing_is_lost() {
     }
     let answers = || {
         let outcome = client.probe(Probe::tcp(server.v6(), 8080)).unwrap();
-        matches!(outcome, weir_lab::Outcome::Answer { .. })
+        matches!(outcome, Outcome::Answer { .. })
     };
     let view = || weir_agent::dataplane::PinnedView::open(&node.path("/sys/fs/bpf/weir")).unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
