@@ -59,7 +59,10 @@ fn routes_follow_the_nodes_that_come_and_go_and_are_mended() {
         .unwrap();
     await_that("a route per family again", || expected(&routes(node)));
     let victim = routes(node).remove(0);
-    let deleted = run_in(&node.place(), || Ok(Netlink::open()?.delete_route(&victim)?));
+    let deleted = run_in(
+        &node.place(),
+        || Ok(Netlink::open()?.delete_route(&victim)?),
+    );
     assert!(deleted.unwrap());
     await_that("a route that somebody removed is back", || {
         expected(&routes(node))
