@@ -13,6 +13,7 @@ mod nodes;
 mod pods;
 mod policy;
 mod restart;
+mod rewrite;
 mod services;
 mod spoof;
 mod trace;
