@@ -321,16 +321,15 @@ impl<'a> Planner<'a> {
                 Route::Late => (None, Some((m.to, true))),
                 Route::Via(class, changes) => (Some(class), Some((m.to, changes))),
             };
-            let entered = !m.present && at_once.is_some();
             if let Some(class) = at_once
-                && (entered || class != m.from)
+                && (!m.present || class != m.from)
             {
                 plan.extend.push(m.put(class));
             }
             match later {
                 Some((class, true)) => plan.follow.push(m.put(class)),
-                Some((class, false)) if m.stays => plan.shrink.push(m.put(class)),
-                _ => {}
+                Some((class, false)) => plan.shrink.push(m.put(class)),
+                None => {}
             }
             if !m.stays {
                 deletions.push(m.delete());
