@@ -53,7 +53,7 @@ fn version(n: u32, clients: &[Arc<Pod>]) -> Value {
             "policyTypes": ["Ingress"], "ingress": rules,
         },
     });
-    if n % 3 == 0 {
+    if n.is_multiple_of(3) {
         // Egress as well: what the server answers is not its own.
         policy["spec"]["policyTypes"] = json!(["Ingress", "Egress"]);
     }
