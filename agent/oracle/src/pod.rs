@@ -22,6 +22,11 @@ pub(crate) struct PodInfo {
     pub addresses: Vec<IpAddr>,
     pub ports: Vec<NamedPort>,
     pub created: Option<Time>,
+    /// As the EndpointSlice controller sees it: the condition `Ready`; a pod of which no condition
+    /// is known (a manifest) counts as ready.
+    pub ready: bool,
+    /// It is being deleted.
+    pub terminating: bool,
     /// The first address that a newer pod took, and that pod.
     pub lost: Option<(IpAddr, String)>,
 }
@@ -55,6 +60,8 @@ impl PodInfo {
             addresses,
             ports: ports::named_ports(pod),
             created: pod.metadata.creation_timestamp.clone(),
+            ready: is_ready(pod),
+            terminating: pod.metadata.deletion_timestamp.is_some(),
             lost: None,
         }
     }
@@ -63,5 +70,16 @@ impl PodInfo {
         let mut ports = self.ports.iter();
         let port = ports.find(|p| p.name == name && p.protocol == protocol)?;
         Some(port.number)
+    }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+    match conditions {
+        None => true,
+        Some(list) if list.is_empty() => true,
+        Some(list) => list
+            .iter()
+            .any(|c| c.type_ == "Ready" && c.status == "True"),
     }
 }

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Pod, Service, ServicePort as ApiPort};
+use k8s_openapi::api::core::v1::{Service, ServicePort as ApiPort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::cluster::{Evaluator, key};
@@ -61,9 +62,8 @@ impl Evaluator<'_> {
             reason,
         };
         let mut services = self.cluster.services.iter().rev();
-        let wanted = (namespace.to_owned(), name.to_owned());
         let service = services
-            .find(|s| key(&s.metadata) == wanted)
+            .find(|s| is_named(&s.metadata, namespace, name))
             .ok_or_else(|| fail("no such service in the objects".to_owned()))?;
         let spec = service.spec.clone().unwrap_or_default();
         if spec.type_.as_deref() == Some("ExternalName") {
@@ -78,7 +78,7 @@ impl Evaluator<'_> {
             .cluster
             .endpoint_slices
             .iter()
-            .filter(|slice| belongs_to(slice, &wanted))
+            .filter(|slice| belongs_to(slice, namespace, name))
             .collect();
         let found = if slices.is_empty() {
             self.found_by_selector(service, &api_port, protocol)
@@ -194,12 +194,7 @@ impl Evaluator<'_> {
             let (true, Some(number)) = (selected, number) else {
                 continue;
             };
-            let mut objects = self.cluster.pods.iter().rev();
-            let object =
-                objects.find(|p| key(&p.metadata) == (pod.namespace.clone(), pod.name.clone()));
-            let Some(object) = object else { continue };
-            let terminating = object.metadata.deletion_timestamp.is_some();
-            let ready = is_ready(object);
+            let (ready, terminating) = (pod.ready, pod.terminating);
             found.push(Found {
                 backend: Backend {
                     end: End::Pod {
@@ -227,22 +222,19 @@ fn choose(found: Vec<Found>) -> Vec<Backend> {
         .collect()
 }
 
-/// The condition `Ready`; a pod of which no condition is known (a manifest) counts as ready.
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    match conditions {
-        None => true,
-        Some(list) if list.is_empty() => true,
-        Some(list) => list
-            .iter()
-            .any(|c| c.type_ == "Ready" && c.status == "True"),
-    }
+/// No namespace is `default`.
+fn is_in(metadata: &ObjectMeta, namespace: &str) -> bool {
+    metadata.namespace.as_deref().unwrap_or("default") == namespace
 }
 
-fn belongs_to(slice: &EndpointSlice, service: &(String, String)) -> bool {
-    let labels = slice.metadata.labels.iter().flatten();
-    let mut names = labels.filter(|(k, _)| *k == "kubernetes.io/service-name");
-    key(&slice.metadata).0 == service.0 && names.any(|(_, v)| *v == service.1)
+fn is_named(metadata: &ObjectMeta, namespace: &str, name: &str) -> bool {
+    metadata.name.as_deref() == Some(name) && is_in(metadata, namespace)
+}
+
+fn belongs_to(slice: &EndpointSlice, namespace: &str, service: &str) -> bool {
+    let labels = slice.metadata.labels.as_ref();
+    let owner = labels.and_then(|labels| labels.get("kubernetes.io/service-name"));
+    owner.is_some_and(|owner| owner == service) && is_in(&slice.metadata, namespace)
 }
 
 fn same_port(listed: &EndpointPort, port: &ApiPort, protocol: Protocol) -> bool {
