@@ -39,7 +39,7 @@ pub use hash::Key;
 pub use index::Index;
 pub use limits::{CapacityError, Limits};
 pub use lpm::Lpm;
-pub use plan::{Plan, plan, plan_within, sweep};
+pub use plan::{Plan, plan, plan_within, sweep, sweep_within};
 pub use problem::Problem;
 pub use write::Write;
 

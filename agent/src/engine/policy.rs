@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, thread, time::Instant};
 use weir_abi::policy::PolicySlot;
 use weir_api::endpoint::Direction;
 use weir_policy::{
-    Desired, Event, GRACE, Index, LocalEndpoint, ObjectName, PHASE_GAP, PodRef, plan_within, sweep,
+    CapacityError, Desired, Event, GRACE, Index, LocalEndpoint, ObjectName, PHASE_GAP, Plan,
+    PodRef, plan_within, sweep_within,
 };
 
 use super::endpoints::Record;
@@ -71,8 +72,13 @@ impl Policy {
     /// not performed.
     pub fn sync(&mut self, now: Instant) -> Result<(), String> {
         self.desired = self.index.compile();
-        let plan = plan_within(self.maps.actual(), &self.desired, &self.maps.limits())
-            .map_err(|e| e.to_string())?;
+        let mut plan = self.plan();
+        if plan.is_err() && self.settle_at.is_some_and(|at| at <= now) {
+            // What former states have left may be all that is in its way.
+            self.sweep()?;
+            plan = self.plan();
+        }
+        let plan = plan.map_err(|e| e.to_string())?;
         if !plan.is_empty() {
             self.settle_at = Some(now + GRACE);
         }
@@ -93,10 +99,14 @@ impl Policy {
         Ok(())
     }
 
+    fn plan(&self) -> Result<Plan, CapacityError> {
+        plan_within(self.maps.actual(), &self.desired, &self.maps.limits())
+    }
+
     fn sweep(&mut self) -> Result<(), String> {
         self.maps.settle();
         self.settle_at = None;
-        let writes = sweep(self.maps.actual(), &self.desired);
+        let writes = sweep_within(self.maps.actual(), &self.desired, &self.maps.limits());
         if !writes.is_empty() {
             self.settle_at = Some(Instant::now() + GRACE);
         }

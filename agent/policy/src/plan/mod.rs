@@ -60,12 +60,19 @@ pub fn plan_within(
     planner::Planner::new(actual, desired, limits).plan()
 }
 
+/// Deletes rows, rules and ids that nothing refers to, in maps of the ABI's sizes; see
+/// [`sweep_within`].
+pub fn sweep(actual: &Actual, desired: &Desired) -> Vec<Write> {
+    sweep_within(actual, desired, &Limits::default())
+}
+
 /// Deletes rows, rules and ids that nothing refers to. To be made (after [`Actual::settle`]) and
 /// performed when at least [`crate::GRACE`] has passed since the last write of a plan, for a
-/// program may be in the middle of a lookup. Empty while a plan is not.
-pub fn sweep(actual: &Actual, desired: &Desired) -> Vec<Write> {
-    match plan(actual, desired) {
-        Ok(plan) if plan.is_empty() => sweep::unused(actual),
-        _ => Vec::new(),
+/// program may be in the middle of a lookup. Empty while there is a plan to perform, but not while
+/// one does not fit: what former states have left may be all that is in its way.
+pub fn sweep_within(actual: &Actual, desired: &Desired, limits: &Limits) -> Vec<Write> {
+    match plan_within(actual, desired, limits) {
+        Ok(plan) if !plan.is_empty() => Vec::new(),
+        _ => sweep::unused(actual),
     }
 }

@@ -166,3 +166,49 @@ fn what_does_not_fit_is_refused_before_any_write_and_named() {
         "the old entry goes last"
     );
 }
+
+#[test]
+fn what_a_storm_of_changes_has_left_goes_when_it_is_in_the_way_of_the_next() {
+    for map in ["DECISIONS", "RULES", "IDS", "INTERVALS"] {
+        let mut limits = Limits::default();
+        match map {
+            "DECISIONS" => limits.decisions = 12,
+            "RULES" => limits.rules = 12,
+            "IDS" => limits.ids = 24,
+            _ => limits.intervals = 12,
+        }
+        // No two versions have a group, a rule or a table in common.
+        let version = |n: u8| {
+            let rows = [
+                table(&[(0, false, n), (9, true, n)]),
+                table(&[(0, true, n)]),
+            ];
+            let mut version = desired(&rows, &[(1, 1)], &[]);
+            version.groups = vec![key(n)];
+            version
+        };
+        let mut actual = Actual::default();
+        let stuck = (1..100).find(|n| match plan_within(&actual, &version(*n), &limits) {
+            Ok(plan) => {
+                plan.writes().for_each(|write| actual.apply(write));
+                false
+            }
+            Err(error) => {
+                assert_eq!(error.map, map);
+                true
+            }
+        });
+        let next = version(stuck.unwrap());
+        let now = verdict(&actual, v4(1));
+        // After a while what is in the way is deleted, after another its places are free.
+        for _ in 0..2 {
+            actual.settle();
+            for write in sweep_within(&actual, &next, &limits) {
+                actual.apply(&write);
+            }
+        }
+        assert_eq!(verdict(&actual, v4(1)), now, "{map}");
+        let plan = plan_within(&actual, &next, &limits);
+        assert!(plan.is_ok(), "{map}: {plan:?}");
+    }
+}
