@@ -5,6 +5,7 @@ use std::{
     os::fd::AsFd,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use aya::maps::{Array, Map, MapData};
@@ -15,7 +16,7 @@ use nix::{
 use weir_net::{
     Error, NetNs, Netlink,
     bpf::{self, MappedArray},
-    netlink::{LinkChange, Mac, Route, RouteKind, Rule, Veth},
+    netlink::{LinkChange, LinkWatch, Mac, Route, RouteKind, Rule, Veth},
     sysctl,
 };
 
@@ -388,4 +389,36 @@ fn a_pinned_maps_facts_are_read_from_its_path() {
         let error = bpf::link_update(fd.as_fd(), fd.as_fd(), None).unwrap_err();
         assert!(error.to_string().contains("BPF_LINK_UPDATE"), "{error}");
     });
+}
+
+/// The kernel activates the side of a pair that was set up first later than the other.
+#[test]
+fn a_link_is_awaited_until_it_sends_what_it_is_given() {
+    let (host, pod) = (NetNs::create().unwrap(), NetNs::create().unwrap());
+    let netlink = Netlink::open_in(&host).unwrap();
+    let peer = Netlink::open_in(&pod).unwrap();
+    netlink.create_veth(&veth("weira", "weirb", &pod)).unwrap();
+    let (a, b) = (
+        netlink.link("weira").unwrap().index,
+        peer.link("weirb").unwrap().index,
+    );
+    let watch = LinkWatch::open_in(&pod).unwrap();
+    peer.set_up(b).unwrap();
+    assert!(!peer.link("weirb").unwrap().active, "it has no carrier");
+    let error = peer
+        .await_active(b, &watch, Duration::from_millis(20))
+        .unwrap_err();
+    assert_eq!(error.errno(), Some(libc::ETIMEDOUT), "{error}");
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| peer.await_active(b, &watch, Duration::from_secs(30)));
+        netlink.set_up(a).unwrap();
+        waiter.join().unwrap().unwrap();
+    });
+    assert!(peer.link("weirb").unwrap().active);
+    netlink.delete_link("weira").unwrap();
+    assert!(
+        peer.await_active(b, &watch, Duration::from_secs(30))
+            .unwrap_err()
+            .is_gone()
+    );
 }

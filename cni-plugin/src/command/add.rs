@@ -191,7 +191,7 @@ impl Attachment<'_> {
             Err(ClientError::Api(_) | ClientError::NoSocket { .. } | ClientError::Refused { .. })
         );
         adopted?;
-        wire::raise_host(&host, index, self.plan)?;
+        wire::raise_host(&host, index, self.pod, self.netns, self.plan)?;
         interrupt.check()
     }
 

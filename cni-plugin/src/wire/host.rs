@@ -1,13 +1,19 @@
 //! The host side: the pair itself, sysctls, neighbours and routes to the pod.
 
+use std::time::Duration;
+
 use weir_net::{
     IpNetwork, NetNs, Netlink,
-    netlink::{Route, Veth},
+    netlink::{LinkWatch, Route, Veth},
     sysctl,
 };
 
 use super::Plan;
 use crate::error::{CniError, Code, Result};
+
+/// Longest wait for the kernel to activate both sides; it takes microseconds, on a busy machine
+/// up to tens of milliseconds.
+const ACTIVATION: Duration = Duration::from_secs(5);
 
 /// Makes the pair, the pod's side at once in the pod's namespace and under its final name; both
 /// sides are down. `made` is set unless it is certain that there is nothing to remove: the kernel's
@@ -71,11 +77,29 @@ pub fn prepare_host(host: &Netlink, plan: &Plan<'_>) -> Result<u32> {
 }
 
 /// Sets the host side up and routes the pod's addresses to it: from here on it can be reached.
-pub fn raise_host(host: &Netlink, index: u32, plan: &Plan<'_>) -> Result<()> {
+/// Returns once both sides send what they are given, so that the pod's first packet is not lost.
+pub fn raise_host(
+    host: &Netlink,
+    index: u32,
+    pod: &Netlink,
+    netns: &NetNs,
+    plan: &Plan<'_>,
+) -> Result<()> {
+    let sides = [
+        (host, LinkWatch::open_in(&NetNs::current()?)?, index),
+        (
+            pod,
+            LinkWatch::open_in(netns)?,
+            pod.link(plan.ifname)?.index,
+        ),
+    ];
     host.set_up(index)?;
     for address in plan.addresses {
         let route = Route::to(IpNetwork::from(*address)).on_link(index);
         host.replace_route(&route)?;
+    }
+    for (side, watch, index) in &sides {
+        side.await_active(*index, watch, ACTIVATION)?;
     }
     Ok(())
 }

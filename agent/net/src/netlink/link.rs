@@ -9,7 +9,7 @@ use std::{
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State},
 };
 
 use super::Netlink;
@@ -63,6 +63,8 @@ pub struct Link {
     pub up: bool,
     /// Has a carrier (IFF_LOWER_UP): a veth whose peer is up.
     pub carrier: bool,
+    /// Sends what it is given (its operational state is `up`): see [`Netlink::await_active`].
+    pub active: bool,
     /// The loopback.
     pub loopback: bool,
     /// `veth`, `bridge`, `vxlan`, …; none for hardware and the loopback.
@@ -270,6 +272,7 @@ fn parse(message: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
+            LinkAttribute::OperState(state) => link.active = state == State::Up,
             LinkAttribute::Link(index) => link.lower = Some(index),
             LinkAttribute::Controller(index) => link.master = Some(index),
             LinkAttribute::LinkInfo(infos) => {

@@ -8,6 +8,7 @@ mod link;
 mod neigh;
 mod route;
 mod rule;
+mod watch;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -27,6 +28,7 @@ pub use link::{Link, LinkChange, Mac, Veth};
 pub use neigh::Neighbour;
 pub use route::{Route, RouteKind, Scope};
 pub use rule::Rule;
+pub use watch::LinkWatch;
 
 /// `NLM_F_DUMP_INTR` (linux/netlink.h): the dump is not one state of the table.
 const NLM_F_DUMP_INTR: u16 = 0x10;
