@@ -45,7 +45,11 @@ impl Snapshot {
         for folder in ["/run", "/var/lib", "/tmp", "/sys/fs/bpf"] {
             for name in names_in(Path::new(folder))
                 .iter()
-                .filter(|name| name.contains("weir"))
+                // Other programs' files in /tmp come and go while a lab runs.
+                .filter(|name| match folder {
+                    "/tmp" => name.starts_with(cgroup::PREFIX),
+                    _ => name.contains("weir"),
+                })
             {
                 items.insert(format!("file {folder}/{name}"));
             }

@@ -10,6 +10,7 @@ pub mod plan;
 pub mod probing;
 pub mod progress;
 mod report;
+mod slices;
 mod stage;
 
 use std::path::PathBuf;

@@ -114,7 +114,8 @@ fn candidates(network: IpNetwork) -> Vec<IpAddr> {
         .collect()
 }
 
-fn is_free(address: IpAddr) -> bool {
+/// Whether a host outside may have the address.
+pub fn is_free(address: IpAddr) -> bool {
     let taken = TAKEN
         .iter()
         .filter_map(|text| text.parse::<IpNetwork>().ok());

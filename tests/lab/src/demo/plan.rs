@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use weir_manifests::ClusterIps;
 
 use super::input::Input;
-use super::outside;
+use super::{outside, slices};
 use crate::wire::{Listen, Proto};
 
 /// Where ClusterIPs come from, `10.96.0.0/16` and `fd00:10:96::/112`.
@@ -112,16 +112,19 @@ impl Plan {
         let port = (UNDECLARED_FROM..u16::MAX)
             .find(free)
             .unwrap_or(UNDECLARED_FROM);
+        let slices = slices::kept(input.slices, &services, &mut input.warnings);
+        let mut outside = outside::hosts(&input.policies);
+        slices::add_hosts(&slices, &mut outside);
         let mut namespaces = input.namespaces;
         add_missing_namespaces(&mut namespaces, pods.iter().map(|pod| &pod.object));
         Self {
-            outside: outside::hosts(&input.policies),
+            outside,
             pods,
             host_pods,
             namespaces,
             policies: input.policies,
             services,
-            slices: input.slices,
+            slices,
             undeclared: Listen {
                 proto: Proto::Tcp,
                 port,

@@ -76,15 +76,15 @@ impl Report {
             input.services.len(),
             input.policies.len(),
         ));
-        for warning in &input.warnings {
-            eprintln!("warning: {warning}");
-        }
         self.document["manifests"] = json!(path.display().to_string());
-        self.document["warnings"] = json!(input.warnings);
     }
 
     /// What will be made of it.
     pub fn plan(&mut self, plan: &Plan) {
+        for warning in &plan.warnings {
+            eprintln!("warning: {warning}");
+        }
+        self.document["warnings"] = json!(plan.warnings);
         if !plan.host_pods.is_empty() {
             self.line(&format!(
                 "not probed, as they share their node's network: {}",

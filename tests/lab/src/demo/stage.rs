@@ -170,11 +170,11 @@ pub fn explain(lab: &Lab, plan: &Plan, cells: &[Cell], report: &mut Report) -> R
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     let agrees = output.status.code() == Some(1);
-    let shown = format!("{}{}", text.trim_end(), errors.trim_end());
+    let shown = format!("{}\n{errors}", text.trim_end());
     report.trace(
         &describe(plan, cell),
         &format!("weir {}", arguments.join(" ")),
-        &shown,
+        shown.trim_end(),
         agrees,
     );
     Ok(())
