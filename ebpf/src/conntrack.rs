@@ -5,6 +5,8 @@
 //! compare-and-exchange on a word that holds the flow's tag or an incarnation, or it is preceded
 //! by a look at the tag.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::map;
@@ -198,12 +200,22 @@ fn set(key: &CtKey, tag: u32, seen: u32, now: Ticks) -> u32 {
     if was == is {
         return 0;
     }
+    // Another CPU may have moved the flow already, and the element be another flow's by now: of what
+    // is read once, the tag says whose it was.
+    let mut moved = MaybeUninit::<CtEntry>::uninit();
+    // SAFETY: a map value, which is valid memory, and this function's own.
+    unsafe { core::ptr::copy_nonoverlapping(&raw const *entry, moved.as_mut_ptr(), 1) };
+    // SAFETY: just written whole.
+    let moved = unsafe { moved.assume_init_ref() };
+    if moved.tag != tag || moved.egress.tag() != tag & Stamp::TAG_BITS {
+        return 0;
+    }
     // The new place is written before the old one goes, so that the flow is never unknown.
     if is {
-        if ESTABLISHED.insert(key, &*entry, BPF_ANY as u64).is_ok() {
+        if ESTABLISHED.insert(key, moved, BPF_ANY as u64).is_ok() {
             let _ = NEW.remove(key);
         }
-    } else if NEW.insert(key, &*entry, BPF_ANY as u64).is_ok() {
+    } else if NEW.insert(key, moved, BPF_ANY as u64).is_ok() {
         let _ = ESTABLISHED.remove(key);
     }
     0
