@@ -181,8 +181,9 @@ fn text(tested: &[Tested], summary: &Summary, colors: Colors) -> String {
         errors,
         warnings: _,
     } = summary;
+    let noun = if *total == 1 { "probe" } else { "probes" };
     let line = format!(
-        "{total} probes: {agree} agree, {disagree} disagree, {unchecked} unchecked, {errors} errors"
+        "{total} {noun}: {agree} agree, {disagree} disagree, {unchecked} unchecked, {errors} errors"
     );
     text.push_str(&colors.by(*disagree == 0 && *errors == 0, &line));
     text.push('\n');
