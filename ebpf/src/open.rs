@@ -48,7 +48,7 @@ pub fn plan(s: &mut Scratch) -> u32 {
 #[inline(always)]
 fn remembered(p: &Packet) -> bool {
     if p.is_icmp() {
-        return p.is_echo_request();
+        return p.is_echo(true);
     }
     if p.proto.0 == Proto::TCP.0 {
         // A SYN-ACK without its SYN would make the server the initiator.

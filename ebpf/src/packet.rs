@@ -105,12 +105,6 @@ impl Packet {
         is_icmp(self.family, self.proto)
     }
 
-    /// Whether it is an ICMP echo request.
-    #[inline(always)]
-    pub fn is_echo_request(&self) -> bool {
-        self.is_echo(true)
-    }
-
     /// Whether it is, with `request`, an ICMP echo request, else an echo reply.
     #[inline(always)]
     pub fn is_echo(&self, request: bool) -> bool {

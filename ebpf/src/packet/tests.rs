@@ -150,7 +150,7 @@ fn an_echo_request_and_its_reply_have_tuples_that_mirror_each_other() {
         let p = parsed(&frame);
         let ports = (p.tuple.sport.get(), p.tuple.dport.get());
         assert_eq!(ports, if request { (0x1234, 0) } else { (0, 0x1234) });
-        assert_eq!((p.is_echo_request(), p.kind), (request, Kind::Flow));
+        assert_eq!((p.is_echo(true), p.kind), (request, Kind::Flow));
     }
 }
 
