@@ -12,7 +12,7 @@ use weir_api::status::Feature;
 use crate::{
     cni,
     config::{self, Config, Invocation, Source},
-    dataplane::{Features, load, object, pins::Pins},
+    dataplane::{Features, drop_log, load, object, pins::Pins},
     engine::{Engine, Event, Handle, Kernel},
     log, metrics,
     node::monitor::Monitor,
@@ -73,11 +73,8 @@ fn take_over(config: &Config) -> anyhow::Result<Kernel> {
         .with_context(|| format!("state directory {}", config.state_dir.display()))?;
     let pins = Pins::new(&config.bpffs);
     let lock = pins.prepare()?;
-    let loaded = load::load(
-        &object::bytes(config.ebpf_object.as_deref())?,
-        &pins,
-        &config.map_sizes,
-    )?;
+    let object = object::bytes(config.ebpf_object.as_deref())?;
+    let loaded = load::load(&object, &pins, &config.map_sizes)?;
     tracing::info!(
         kernel = features.release,
         programs = loaded.programs,
@@ -92,6 +89,12 @@ fn take_over(config: &Config) -> anyhow::Result<Kernel> {
     })
 }
 
+async fn watch_drops(pins: Pins) {
+    if let Err(e) = drop_log::follow(pins).await {
+        tracing::error!("log of the eBPF programs: {e:#}");
+    }
+}
+
 async fn serve(config: Config, kernel: Kernel, boot_id: String) -> anyhow::Result<()> {
     let (sender, events) = mpsc::channel(1024);
     let handle = Handle::new(sender);
@@ -102,6 +105,9 @@ async fn serve(config: Config, kernel: Kernel, boot_id: String) -> anyhow::Resul
         let listener = metrics::server::listen(address).await?;
         let app = metrics::server::router(handle.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
+    }
+    if drop_log::is_in(&object::bytes(config.ebpf_object.as_deref())?) {
+        tokio::spawn(watch_drops(kernel.pins.clone()));
     }
     tokio::spawn(watch_network(monitor, handle.clone()));
     tokio::spawn(watch_source(config.source.clone(), handle.clone()));

@@ -11,25 +11,25 @@ use weir_ebpf::path;
 /// tcx ingress on the host side of a pod's veth pair: what the pod sends.
 #[classifier]
 pub fn from_pod(ctx: TcContext) -> i32 {
-    action(path::from_pod(&ctx))
+    action(&ctx, path::from_pod(&ctx))
 }
 
 /// tcx egress on the host side of a pod's veth pair: what the node's stack brings.
 #[classifier]
 pub fn to_pod(ctx: TcContext) -> i32 {
-    action(path::to_pod(&ctx))
+    action(&ctx, path::to_pod(&ctx))
 }
 
 /// tcx ingress on an uplink: what comes from other machines.
 #[classifier]
 pub fn from_uplink(ctx: TcContext) -> i32 {
-    action(path::from_uplink(&ctx))
+    action(&ctx, path::from_uplink(&ctx))
 }
 
 /// `TC_ACT_UNSPEC` (-1, TCX_NEXT) and never `TC_ACT_OK` for what goes on: a program after ours
 /// still runs.
 #[inline(always)]
-fn action(outcome: Outcome) -> i32 {
+fn action(ctx: &TcContext, outcome: Outcome) -> i32 {
     match outcome {
         Outcome::Stack => {
             count(Counter::ToStack as u32);
@@ -41,7 +41,21 @@ fn action(outcome: Outcome) -> i32 {
         }
         Outcome::Drop(reason) => {
             count(reason);
+            log_drop(ctx, reason);
             TC_ACT_SHOT as i32
         }
     }
 }
+
+/// Logs a dropped packet by the number of its counter.
+#[cfg(feature = "log")]
+#[inline(always)]
+fn log_drop(ctx: &TcContext, reason: u32) {
+    // SAFETY: the context is the program's own.
+    let ifindex = unsafe { (*ctx.skb.skb).ifindex };
+    aya_log_ebpf::debug!(ctx, "interface {}: dropped, counter {}", ifindex, reason);
+}
+
+#[cfg(not(feature = "log"))]
+#[inline(always)]
+fn log_drop(_: &TcContext, _: u32) {}

@@ -27,21 +27,44 @@ const BPF: &str = "bpfeb-unknown-none";
 ///
 /// # Errors
 /// The toolchain is missing, or the build fails.
-pub fn ebpf(ctx: &Context) -> Result<PathBuf> {
-    ctx.step("eBPF object", &mut ebpf_command(ctx, false)?)?;
-    Ok(ctx.target.join("bpf").join(BPF).join("ebpf/weir-ebpf"))
+pub fn ebpf(ctx: &Context, variant: Object) -> Result<PathBuf> {
+    ctx.step("eBPF object", &mut ebpf_command(ctx, variant)?)?;
+    Ok(ctx
+        .target
+        .join(variant.dir())
+        .join(BPF)
+        .join("ebpf/weir-ebpf"))
 }
 
-/// The command that builds the object; with `deny_warnings` in a place of its own, as other flags
-/// would make cargo build the object again each time.
+/// Which eBPF object. Each has a folder of its own, as other flags would make cargo build the one
+/// object again each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// What the agent embeds.
+    Plain,
+    /// The same, built with warnings as errors.
+    Lint,
+    /// One that logs each dropped packet, for debugging.
+    Log,
+}
+
+impl Object {
+    fn dir(self) -> &'static str {
+        match self {
+            Self::Plain => "bpf",
+            Self::Lint => "bpf-lint",
+            Self::Log => "bpf-log",
+        }
+    }
+}
+
+/// The command that builds an object.
 ///
 /// # Errors
 /// The toolchain is missing.
-pub fn ebpf_command(ctx: &Context, deny_warnings: bool) -> Result<Command> {
+pub fn ebpf_command(ctx: &Context, variant: Object) -> Result<Command> {
     let found = toolchain::ensure(ctx)?;
-    let dir = ctx
-        .target
-        .join(if deny_warnings { "bpf-lint" } else { "bpf" });
+    let dir = ctx.target.join(variant.dir());
     let mut cmd = found.cargo(ctx, BPF);
     cmd.args([
         "build",
@@ -56,8 +79,11 @@ pub fn ebpf_command(ctx: &Context, deny_warnings: bool) -> Result<Command> {
     .arg(&dir)
     .env(
         "CARGO_ENCODED_RUSTFLAGS",
-        toolchain::rustflags(deny_warnings),
+        toolchain::rustflags(variant == Object::Lint),
     );
+    if variant == Object::Log {
+        cmd.args(["--features", "log"]);
+    }
     Ok(cmd)
 }
 
@@ -85,7 +111,7 @@ pub fn vm_init(ctx: &Context) -> Result<PathBuf> {
 }
 
 fn static_build(ctx: &Context, name: &str, extra: &[(&str, &str)]) -> Result<PathBuf> {
-    let object = ebpf(ctx)?;
+    let object = ebpf(ctx, Object::Plain)?;
     let mut cmd = ctx.cargo();
     cmd.args([
         "build",
@@ -110,7 +136,7 @@ fn static_build(ctx: &Context, name: &str, extra: &[(&str, &str)]) -> Result<Pat
 /// # Errors
 /// A build fails.
 pub fn static_tests(ctx: &Context, names: &[&str]) -> Result<Vec<(String, PathBuf)>> {
-    let object = ebpf(ctx)?;
+    let object = ebpf(ctx, Object::Plain)?;
     let mut cmd = ctx.cargo();
     cmd.args([
         "test",

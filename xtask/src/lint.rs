@@ -17,7 +17,7 @@ const DENY_VERSION: &str = "0.20.2";
 /// # Errors
 /// A tool cannot be installed, or a signal asks us to stop.
 pub fn run(ctx: &Context) -> Result<Count> {
-    let object = build::ebpf(ctx)?;
+    let object = build::ebpf(ctx, build::Object::Plain)?;
     let mut total = Count::default();
     total += check(
         ctx,
@@ -30,7 +30,7 @@ pub fn run(ctx: &Context) -> Result<Count> {
     total += check(ctx, "clippy", &mut clippy)?;
     // Debian's compiler has no clippy, and clippy above saw the host's half of weir-ebpf only: what
     // is left for the BPF half is the compiler's own warnings.
-    let mut ebpf = build::ebpf_command(ctx, true)?;
+    let mut ebpf = build::ebpf_command(ctx, build::Object::Lint)?;
     total += check(ctx, "warnings of the eBPF build", &mut ebpf)?;
     let deny = ensure_deny(ctx)?;
     let mut rules = deny_command(ctx, &deny);

@@ -37,6 +37,9 @@ enum Chore {
         /// Only the eBPF object
         #[arg(long)]
         ebpf: bool,
+        /// An eBPF object that logs each dropped packet, for `weir-agent --ebpf-object`
+        #[arg(long, requires = "ebpf")]
+        log: bool,
     },
     /// Build, then show two nodes with pods, Services and policies, and what they may reach
     ///
@@ -80,11 +83,16 @@ fn chore(command: Chore) -> Result<ExitCode> {
     let ctx = Context::new()?;
     match command {
         Chore::Setup => setup::all(&ctx)?,
-        Chore::Build { ebpf: true } => {
-            let object = build::ebpf(&ctx)?;
+        Chore::Build { ebpf: true, log } => {
+            let variant = if log {
+                build::Object::Log
+            } else {
+                build::Object::Plain
+            };
+            let object = build::ebpf(&ctx, variant)?;
             step::line(&format!("  built: {}", object.display()));
         }
-        Chore::Build { ebpf: false } => build::dist(&ctx)?,
+        Chore::Build { ebpf: false, .. } => build::dist(&ctx)?,
         Chore::Demo { args } => return demo::run(&ctx, &args),
         Chore::VmTest { load_only } => test::verdict(vm::run(&ctx, load_only)?)?,
         Chore::Lint => test::verdict(lint::run(&ctx)?)?,

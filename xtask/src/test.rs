@@ -39,7 +39,7 @@ pub struct Program {
 /// count.
 pub fn run(ctx: &Context, filter: Option<&str>) -> Result<Count> {
     setup::lab(ctx)?;
-    let object = build::ebpf(ctx)?;
+    let object = build::ebpf(ctx, build::Object::Plain)?;
     let mut bins = ctx.cargo();
     bins.args(["build", "--workspace", "--bins"])
         .env("WEIR_EBPF_OBJECT", &object);

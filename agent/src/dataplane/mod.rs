@@ -4,6 +4,7 @@
 pub mod attach;
 pub mod cgroup;
 mod counters;
+pub mod drop_log;
 pub mod endpoints;
 mod error;
 pub mod features;
