@@ -6,7 +6,7 @@ use weir_oracle::{Match, Party, PolicyStep, Reason, Report as EndReport, RuleSte
 use super::color::Colors;
 use super::layout::{WIDTH, cut, wrap};
 use super::question::{Outcome, Question};
-use super::words::{MOST_NAMES, kernel_line, told, words};
+use super::words::{kernel_line, told, words};
 
 /// Most lines, unless all is asked for.
 const LINES: usize = 40;
@@ -244,7 +244,7 @@ fn cause(side: &Side<'_>) -> String {
         (1, _) => "whose one rule does not match".to_owned(),
         (n, _) => format!("none of whose {n} rules matches"),
     };
-    let with = |shown: usize| {
+    let with = |shown: usize, why: &str| {
         let rest = names.len().saturating_sub(shown);
         let listed = names.get(..shown).unwrap_or(&names).join(", ");
         let by = match (shown, rest) {
@@ -254,12 +254,15 @@ fn cause(side: &Side<'_>) -> String {
             (_, n) => format!("{listed} and {n} more"),
         };
         let (name, party) = (side.name, side.party);
-        format!("cause: {name} of {party}: isolated by {by}, {none}")
+        format!("cause: {name} of {party}: isolated by {by}{why}")
     };
-    let most = names.len().min(MOST_NAMES);
-    let fits = (0..=most).rev().map(with);
-    let mut fits = fits.filter(|line| line.chars().count() <= WIDTH);
-    fits.next().unwrap_or_else(|| with(0))
+    // Names come before how many rules there are: the steps below show the rules.
+    let none = format!(", {none}");
+    let fits = (1..=names.len())
+        .rev()
+        .flat_map(|shown| [with(shown, &none), with(shown, "")])
+        .find(|line| line.chars().count() <= WIDTH);
+    fits.unwrap_or_else(|| with(0, &none))
 }
 
 /// The end, where it is, and the decision.

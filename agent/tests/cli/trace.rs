@@ -232,3 +232,35 @@ fn a_broken_manifest_is_named_and_the_rest_is_judged() {
     assert!(done.stdout.starts_with("ALLOWED"));
     assert!(done.stderr.contains("b.yaml:"), "{}", done.stderr);
 }
+
+#[test]
+fn the_cause_names_every_isolating_policy_that_fits_its_line() {
+    let policy = |name: &str, rule: &str| {
+        format!(
+            "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
+             metadata: {{name: {name}, namespace: team}}\nspec: {{podSelector: {{}}, ingress: [{rule}]}}\n"
+        )
+    };
+    let pods = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a, namespace: team}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: b, namespace: team}
+";
+    let rule = "{from: [{podSelector: {matchLabels: {app: x}}}]}";
+    let three = ["first-policy", "second-policy", "third-policy"].map(|n| policy(n, rule));
+    let files = Files::new(&[("all.yaml", &format!("{pods}{}", three.concat()))]);
+    let done = weir(
+        "policy trace -f all.yaml team/a team/b --port 80",
+        files.dir(),
+    );
+    assert_eq!(
+        done.stdout.lines().nth(1),
+        Some(
+            "cause: ingress of pod team/b: isolated by team/first-policy, team/second-policy, team/third-policy"
+        )
+    );
+}
