@@ -126,10 +126,11 @@ fn interrupted_by(signal: Signal) {
         .spawn()
         .unwrap();
     let census = Census::of_cgroup(&await_pods(&mut child));
-    let [processes, namespaces, _] = census.counts();
-    assert!(processes >= 7 && namespaces >= 8, "{census:?}");
     kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
     let status = child.wait().unwrap();
+    // Three of the lab itself, two agents, two pods, which may be on the way into their namespaces.
+    let [processes, namespaces, _] = census.counts();
+    assert!(processes >= 7 && namespaces >= 6, "{census:?}");
     assert!(!status.success());
     assert_eq!(
         census.await_gone(Duration::from_secs(10)),
