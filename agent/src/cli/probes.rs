@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn what_is_no_list_is_named_by_file_and_line() {
         for (text, wanted) in [
-            ("\n---\nprobes: 3\n", "p.yaml:2: "),
+            ("\n---\nprobes: 3\n", "p.yaml:3: "),
             ("- from: a\n- {from: [\n", "p.yaml:"),
             (
                 "- from: a\n  from: b\n",

@@ -254,7 +254,7 @@ metadata: {name: b, namespace: team}
     let three = ["first-policy", "second-policy", "third-policy"].map(|n| policy(n, rule));
     let files = Files::new(&[("all.yaml", &format!("{pods}{}", three.concat()))]);
     let done = weir(
-        "policy trace -f all.yaml team/a team/b --port 80",
+        "policy trace -f {} team/a team/b --port 80",
         files.dir(),
     );
     assert_eq!(
