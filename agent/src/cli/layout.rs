@@ -25,7 +25,10 @@ pub(super) fn wrap(line: &str, verbose: bool) -> Vec<String> {
             .map_or(rest.len(), |(i, _)| i);
         let start = rest.len() - rest.trim_start().len();
         // Before the last space that fits; a word that is too long is cut as it is.
-        let after = rest[end..].chars().next().map_or(end, |c| end + c.len_utf8());
+        let after = rest[end..]
+            .chars()
+            .next()
+            .map_or(end, |c| end + c.len_utf8());
         let space = rest[start..after].rfind(' ').map(|i| start + i);
         let at = space.filter(|at| *at > start).unwrap_or(end);
         let next = format!("{:1$}{2}", "", indent + 4, rest[at..].trim_start());

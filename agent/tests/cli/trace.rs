@@ -253,10 +253,7 @@ metadata: {name: b, namespace: team}
     let rule = "{from: [{podSelector: {matchLabels: {app: x}}}]}";
     let three = ["first-policy", "second-policy", "third-policy"].map(|n| policy(n, rule));
     let files = Files::new(&[("all.yaml", &format!("{pods}{}", three.concat()))]);
-    let done = weir(
-        "policy trace -f {} team/a team/b --port 80",
-        files.dir(),
-    );
+    let done = weir("policy trace -f {} team/a team/b --port 80", files.dir());
     assert_eq!(
         done.stdout.lines().nth(1),
         Some(
