@@ -131,6 +131,7 @@ mod tests {
             table.insert(prefix(text, len), i);
         }
         assert_eq!(table.len(), 4);
+        assert!(!table.is_empty());
         for (text, expect) in [
             ("10.127.255.255", Some(1)),
             ("10.128.0.0", Some(2)),
@@ -170,5 +171,20 @@ mod tests {
         assert_eq!(table.lookup(addr("fd00:1::1")), Some(&1));
         assert_eq!(table.get(&prefix("fd00::", 16)), Some(&1));
         assert_eq!(table.iter().count(), 1);
+    }
+
+    #[test]
+    fn lengths_that_no_prefix_has_any_more_are_not_looked_for() {
+        let mut table = Lpm::default();
+        for text in ["10.0.0.0", "11.0.0.0"] {
+            table.insert(prefix(text, 8), ());
+            table.insert(prefix(text, 8), ());
+        }
+        assert_eq!(table.lengths[0][8], 2);
+        table.remove(&prefix("10.0.0.0", 8));
+        assert_eq!(table.lengths[0][8], 1);
+        table.remove(&prefix("11.0.0.0", 8));
+        assert_eq!(table.lengths, Lpm::<()>::default().lengths);
+        assert!(table.is_empty());
     }
 }

@@ -151,3 +151,27 @@ fn what_a_row_or_id_leaves_rests_until_settled() {
     assert_eq!(actual.resting_regions, []);
     assert_eq!(actual.taken_ids(IdKind::Class).count(), 0);
 }
+
+#[test]
+fn groups_in_use_are_those_that_have_rows_neither_open_nor_closed() {
+    let mut actual = sample();
+    let groups = PolicySlot::pack(GroupId::CLOSED, GroupId(17));
+    actual.apply(&Write::SetGroups { slot: 4, groups });
+    let groups: Vec<_> = actual.groups_in_use().collect();
+    assert_eq!(groups, [GroupId(16), GroupId(17)]);
+}
+
+#[test]
+fn a_number_that_only_ids_knows_is_taken_in_its_own_kind() {
+    let mut actual = Actual::default();
+    for (kind, id) in [(IdKind::Class, 40), (IdKind::Rule, 70)] {
+        let key = IdKey {
+            kind: kind as u32,
+            hash: [1; 16],
+        };
+        actual.apply(&Write::PutId { key, id });
+    }
+    assert_eq!(actual.taken_ids(IdKind::Class).collect::<Vec<_>>(), [40]);
+    assert_eq!(actual.taken_ids(IdKind::Rule).collect::<Vec<_>>(), [70]);
+    assert_eq!(actual.taken_ids(IdKind::Group).count(), 0);
+}

@@ -1,3 +1,4 @@
+mod numbers;
 mod space;
 
 use std::sync::Arc;

@@ -215,3 +215,23 @@ fn a_policy_that_names_the_same_peers_looks_for_no_selector_again() {
         index.pods[&name].matched.as_ref().unwrap()
     ));
 }
+
+#[test]
+fn a_nodes_single_pod_cidr_counts_only_where_it_lists_none() {
+    for (spec, inside) in [
+        (json!({"podCIDR": "10.7.0.0/24"}), true),
+        (json!({"podCIDR": "10.7.0.0/24", "podCIDRs": []}), true),
+        (
+            json!({"podCIDR": "10.7.0.0/24", "podCIDRs": ["10.8.0.0/24"]}),
+            false,
+        ),
+        (json!({"podCIDRs": ["fd00:7::/64", "10.7.0.0/24"]}), true),
+    ] {
+        let mut index = shop();
+        let object = json!({"metadata": {"name": "n7"}, "spec": spec.clone()});
+        let object = serde_json::from_value(object).unwrap();
+        let _ = index.apply(Event::ApplyNode(Box::new(object)));
+        let cluster = class(&mut index, "10.7.0.77") != ClassId::WORLD;
+        assert_eq!(cluster, inside, "{spec}");
+    }
+}
