@@ -235,3 +235,26 @@ fn a_nodes_single_pod_cidr_counts_only_where_it_lists_none() {
         assert_eq!(cluster, inside, "{spec}");
     }
 }
+
+#[test]
+fn an_endpoints_removal_drops_what_only_it_needed_and_an_unknown_ones_drops_no_change() {
+    let mut index = shop();
+    index.compile();
+    // Before the next compilation, a rule for other peers, then the removal of a slot never used.
+    tell(
+        &mut index,
+        [
+            policy(
+                "web-to-db",
+                json!({"podSelector": {}, "ingress": [{"from": [
+                    {"podSelector": {"matchLabels": {"app": "other"}}},
+                ]}]}),
+            ),
+            apply_pod(pod("other", "other", "10.2.0.2")),
+            Event::DeleteEndpoint(9),
+        ],
+    );
+    assert!(lets_in(&mut index, "10.2.0.2") && !lets_in(&mut index, "10.2.0.1"));
+    tell(&mut index, [Event::DeleteEndpoint(1)]);
+    assert_eq!(index.compile().sizes().map(|(_, n)| n), [0, 1, 0, 0]);
+}
