@@ -258,3 +258,27 @@ fn an_endpoints_removal_drops_what_only_it_needed_and_an_unknown_ones_drops_no_c
     tell(&mut index, [Event::DeleteEndpoint(1)]);
     assert_eq!(index.compile().sizes().map(|(_, n)| n), [0, 1, 0, 0]);
 }
+
+#[test]
+fn a_pod_that_comes_to_be_selected_is_judged_by_the_peers_of_its_new_rules() {
+    let mut index = shop();
+    tell(&mut index, [apply_pod(pod("db", "plain", "10.1.0.1"))]);
+    assert!(lets_in(&mut index, "192.0.2.1"));
+    tell(&mut index, [apply_pod(pod("db", "db", "10.1.0.1"))]);
+    assert!(lets_in(&mut index, "10.2.0.1") && !lets_in(&mut index, "192.0.2.1"));
+}
+
+#[test]
+fn an_endpoint_remembers_its_pod_when_it_changes_but_not_another_pod() {
+    let mut index = shop();
+    tell(
+        &mut index,
+        [
+            Event::DeletePod(ObjectName::new("shop", "db")),
+            endpoint(1, "db", "10.1.0.4"),
+        ],
+    );
+    assert!(lets_in(&mut index, "10.2.0.1") && !lets_in(&mut index, "192.0.2.1"));
+    tell(&mut index, [endpoint(1, "unknown", "10.1.0.4")]);
+    assert_eq!(maps(&mut index).slot(1).groups, 0);
+}
