@@ -282,3 +282,18 @@ fn an_endpoint_remembers_its_pod_when_it_changes_but_not_another_pod() {
     tell(&mut index, [endpoint(1, "unknown", "10.1.0.4")]);
     assert_eq!(maps(&mut index).slot(1).groups, 0);
 }
+
+#[test]
+fn a_pods_ports_alone_and_its_network_alone_change_how_it_is_judged() {
+    let mut index = shop();
+    let http = json!({"podSelector": {}, "ingress": [{"ports": [{"port": "http"}]}]});
+    tell(&mut index, [policy("web-to-db", http)]);
+    assert!(lets_in(&mut index, "192.0.2.1"));
+    let mut db = pod("db", "db", "10.1.0.1");
+    db["spec"]["containers"][0]["ports"][0]["containerPort"] = json!(8080);
+    tell(&mut index, [apply_pod(db.clone())]);
+    assert!(!lets_in(&mut index, "192.0.2.1"));
+    db["spec"]["hostNetwork"] = json!(true);
+    tell(&mut index, [apply_pod(db)]);
+    assert!(lets_in(&mut index, "192.0.2.1"));
+}
