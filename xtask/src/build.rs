@@ -131,38 +131,6 @@ fn static_build(ctx: &Context, name: &str, extra: &[(&str, &str)]) -> Result<Pat
     Ok(ctx.target.join(&ctx.host).join("dist"))
 }
 
-/// Builds test programs of weir-tests that run where there is no C library; name and place.
-///
-/// # Errors
-/// A build fails.
-pub fn static_tests(ctx: &Context, names: &[&str]) -> Result<Vec<(String, PathBuf)>> {
-    let object = ebpf(ctx, Object::Plain)?;
-    let mut cmd = ctx.cargo();
-    cmd.args([
-        "test",
-        "--no-run",
-        "--profile",
-        "dist",
-        "--target",
-        &ctx.host,
-    ])
-    .args([
-        "--package",
-        "weir-tests",
-        "--message-format=json-render-diagnostics",
-    ]);
-    for name in names {
-        cmd.args(["--test", name]);
-    }
-    static_binaries(&mut cmd);
-    crate::test::object_for_agent(ctx, &mut cmd, &object);
-    let programs = crate::test::compile(ctx, "static test programs", &mut cmd)?;
-    Ok(programs
-        .into_iter()
-        .map(|p| (p.name, p.executable))
-        .collect())
-}
-
 /// Links the C library in, so that the binaries run on any distribution and in an empty image.
 fn static_binaries(cmd: &mut Command) {
     let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();

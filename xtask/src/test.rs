@@ -22,12 +22,9 @@ const LIMIT: Duration = Duration::from_secs(20 * 60);
 const REPORT: usize = 400;
 
 /// One test program that cargo built.
-pub struct Program {
-    /// The target's name.
-    pub name: String,
-    /// Where it is.
-    pub executable: PathBuf,
+struct Program {
     label: String,
+    executable: PathBuf,
     package: PathBuf,
     root: bool,
 }
@@ -88,7 +85,7 @@ pub fn object_for_agent(ctx: &Context, cmd: &mut Command, object: &Path) {
 ///
 /// # Errors
 /// They do not compile.
-pub fn compile(ctx: &Context, name: &str, cmd: &mut Command) -> Result<Vec<Program>> {
+fn compile(ctx: &Context, name: &str, cmd: &mut Command) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
     let done = step::observe(&ctx.logs, name, cmd, None, |line| {
         programs.extend(program(line))
@@ -131,7 +128,6 @@ fn program(line: &str) -> Option<Program> {
     let root = kind == "test" && package.ends_with("tests") && name != "tidy";
     let label = format!("{name} ({kind})");
     Some(Program {
-        name: name.to_owned(),
         executable,
         label,
         package,

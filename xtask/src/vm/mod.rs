@@ -31,35 +31,24 @@ struct Console {
     said: Vec<String>,
 }
 
-/// Boots each kernel and counts what held. Without `load_only`, the datapath's packet tests run
-/// there as well.
+/// Boots each kernel and counts what held.
 ///
 /// # Errors
 /// Something does not build, cannot be downloaded, or QEMU does not start.
-pub fn run(ctx: &Context, load_only: bool) -> Result<Count> {
+pub fn run(ctx: &Context) -> Result<Count> {
     setup::vm(ctx)?;
     let kernels = kernels::ensure(ctx)?;
     let init = build::vm_init(ctx)?;
-    let tests = if load_only {
-        Vec::new()
-    } else {
-        build::static_tests(ctx, &["datapath"])?
-    };
     let mut total = Count::default();
     for kernel in &kernels {
         let initramfs = ctx.logs.join(format!("initramfs-{}", kernel.series));
-        write_initramfs(&initramfs, &init, &kernel.modules, &tests)?;
+        write_initramfs(&initramfs, &init, &kernel.modules)?;
         total += boot(ctx, kernel, &initramfs)?;
     }
     Ok(total)
 }
 
-fn write_initramfs(
-    to: &Path,
-    init: &Path,
-    modules: &[PathBuf],
-    tests: &[(String, PathBuf)],
-) -> Result<()> {
+fn write_initramfs(to: &Path, init: &Path, modules: &[PathBuf]) -> Result<()> {
     let read =
         |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let mut archive = cpio::Archive::default();
@@ -68,10 +57,6 @@ fn write_initramfs(
     archive.directory("modules");
     for (order, module) in modules.iter().enumerate() {
         archive.program(&format!("modules/{order}.ko"), &read(module)?);
-    }
-    archive.directory("tests");
-    for (name, program) in tests {
-        archive.program(&format!("tests/{name}"), &read(program)?);
     }
     archive.program("init", &read(init)?);
     fs::write(to, archive.finish()).with_context(|| format!("cannot write {}", to.display()))
@@ -104,9 +89,6 @@ fn boot(ctx: &Context, kernel: &Kernel, initramfs: &Path) -> Result<Count> {
 
 impl Console {
     fn read(&mut self, line: &str) {
-        if let Some(result) = Count::of_libtest(line) {
-            self.count += result;
-        }
         // The kernel may have left the cursor in the middle of a line.
         let Some((_, said)) = line.split_once("WEIR-VM ") else {
             return;
@@ -114,14 +96,7 @@ impl Console {
         if said == "end" {
             self.ended = true;
         } else {
-            let of_tests = said
-                .split_once(' ')
-                .is_some_and(|(_, s)| s.starts_with("tests of"));
-            let ok = said.starts_with("ok ");
-            // A test program that passed has counted itself.
-            if !(ok && of_tests) {
-                self.count += Count::one(ok);
-            }
+            self.count += Count::one(said.starts_with("ok "));
             self.said.push(said.to_owned());
         }
     }
@@ -168,15 +143,13 @@ mod tests {
             "[    1.2] random: crng init done",
             "WEIR-VM ok verifier from_pod: 120 instructions verified",
             "[    2.0] noise WEIR-VM failed verifier to_pod: refused",
-            "test result: ok. 7 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished",
-            "WEIR-VM ok tests of datapath: passed",
         ] {
             console.read(line);
         }
         assert_eq!(
             console.count,
             Count {
-                passed: 8,
+                passed: 1,
                 failed: 1,
                 skipped: 0
             }
@@ -184,12 +157,5 @@ mod tests {
         assert!(!console.ended);
         console.read("WEIR-VM end");
         assert!(console.ended);
-    }
-
-    #[test]
-    fn a_test_program_that_fails_without_a_summary_is_a_failure() {
-        let mut console = Console::default();
-        console.read("WEIR-VM failed tests of datapath: signal: 11");
-        assert_eq!(console.count.failed, 1);
     }
 }
