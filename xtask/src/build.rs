@@ -116,7 +116,7 @@ fn static_build(ctx: &Context, name: &str, extra: &[(&str, &str)]) -> Result<Pat
     cmd.args([
         "build",
         "--profile",
-        "dist",
+        "static",
         "--target",
         &ctx.host,
         "--target-dir",
@@ -128,7 +128,7 @@ fn static_build(ctx: &Context, name: &str, extra: &[(&str, &str)]) -> Result<Pat
     static_binaries(&mut cmd);
     crate::test::object_for_agent(ctx, &mut cmd, &object);
     ctx.step(name, &mut cmd)?;
-    Ok(ctx.target.join(&ctx.host).join("dist"))
+    Ok(ctx.target.join(&ctx.host).join("static"))
 }
 
 /// Links the C library in, so that the binaries run on any distribution and in an empty image.
