@@ -254,7 +254,9 @@ fn sixty_four_adds_at_once_are_all_adopted_each_with_a_slot_of_its_own() {
 fn a_device_that_goes_takes_its_endpoint_along() {
     let lab = Lab::builder().nodes(1).start().unwrap();
     let node = &lab.nodes[0];
-    add(node, &sandbox(node, "gone", None)).ok().unwrap();
+    // Held to the end: the device would go with its namespace as well.
+    let sandbox = sandbox(node, "gone", None);
+    add(node, &sandbox).ok().unwrap();
     let device = devices(node).remove(0);
     run_in(&node.place(), || {
         Ok(weir_net::Netlink::open()?.delete_link(&device)?)
