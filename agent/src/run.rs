@@ -47,7 +47,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    let kernel = take_over(&config)?;
+    let (kernel, logs_drops) = take_over(&config)?;
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .context("/proc/sys/kernel/random/boot_id")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -55,11 +55,17 @@ fn run(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting threads")?;
-    runtime.block_on(serve(config, kernel, boot_id.trim().to_owned()))
+    runtime.block_on(async {
+        if logs_drops {
+            tokio::spawn(watch_drops(kernel.pins.clone()));
+        }
+        serve(config, kernel, boot_id.trim().to_owned()).await
+    })
 }
 
-/// Everything that can refuse to start: kernel, bpffs, lock, object.
-fn take_over(config: &Config) -> anyhow::Result<Kernel> {
+/// Everything that can refuse to start: kernel, bpffs, lock, object. Also whether the object logs
+/// the packets that it drops.
+fn take_over(config: &Config) -> anyhow::Result<(Kernel, bool)> {
     let features = Features::detect()?;
     for feature in features.list() {
         let Feature {
@@ -81,12 +87,13 @@ fn take_over(config: &Config) -> anyhow::Result<Kernel> {
         replaced = loaded.replaced,
         "programs loaded"
     );
-    Ok(Kernel {
+    let kernel = Kernel {
         lock,
         pins,
         features,
         loaded,
-    })
+    };
+    Ok((kernel, drop_log::is_in(&object)))
 }
 
 async fn watch_drops(pins: Pins) {
@@ -105,9 +112,6 @@ async fn serve(config: Config, kernel: Kernel, boot_id: String) -> anyhow::Resul
         let listener = metrics::server::listen(address).await?;
         let app = metrics::server::router(handle.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
-    }
-    if drop_log::is_in(&object::bytes(config.ebpf_object.as_deref())?) {
-        tokio::spawn(watch_drops(kernel.pins.clone()));
     }
     tokio::spawn(watch_network(monitor, handle.clone()));
     tokio::spawn(watch_source(config.source.clone(), handle.clone()));

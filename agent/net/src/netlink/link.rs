@@ -124,16 +124,7 @@ impl Netlink {
         request
             .attributes
             .push(LinkAttribute::IfName(name.to_owned()));
-        let object = format!("link {name}");
-        match self.get(
-            "RTM_GETLINK",
-            &object,
-            RouteNetlinkMessage::GetLink(request),
-        ) {
-            Ok(messages) => Ok(messages.into_iter().find_map(parse)),
-            Err(error) if error.is_gone() => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.look_up(&format!("link {name}"), request)
     }
 
     /// The link of that name; [`Error::is_gone`] if there is none.
@@ -146,12 +137,12 @@ impl Netlink {
     pub fn link_by_index(&self, index: u32) -> Result<Option<Link>> {
         let mut request = LinkMessage::default();
         request.header.index = index;
-        let object = format!("link #{index}");
-        match self.get(
-            "RTM_GETLINK",
-            &object,
-            RouteNetlinkMessage::GetLink(request),
-        ) {
+        self.look_up(&format!("link #{index}"), request)
+    }
+
+    fn look_up(&self, object: &str, request: LinkMessage) -> Result<Option<Link>> {
+        let request = RouteNetlinkMessage::GetLink(request);
+        match self.get("RTM_GETLINK", object, request) {
             Ok(messages) => Ok(messages.into_iter().find_map(parse)),
             Err(error) if error.is_gone() => Ok(None),
             Err(error) => Err(error),
