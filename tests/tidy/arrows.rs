@@ -8,7 +8,13 @@ use serde_json::Value;
 use crate::{cells, quoted, read, root};
 
 /// Crates that decide and touch nothing.
-const PURE: [&str; 4] = ["weir-abi", "weir-policy", "weir-oracle", "weir-manifests"];
+const PURE: [&str; 5] = [
+    "weir-abi",
+    "weir-crd",
+    "weir-policy",
+    "weir-oracle",
+    "weir-manifests",
+];
 /// What a crate that touches nothing has no use for: runtimes, clients, the kernel.
 const IMPURE: [&str; 9] = [
     "aya",

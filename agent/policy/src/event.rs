@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use weir_crd::ClusterNetworkPolicy;
 
 /// Namespace and name of an object.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -67,6 +68,10 @@ pub enum Event {
     ApplyPolicy(Box<NetworkPolicy>),
     /// A NetworkPolicy is gone.
     DeletePolicy(ObjectName),
+    /// A ClusterNetworkPolicy was created or changed.
+    ApplyClusterPolicy(Box<ClusterNetworkPolicy>),
+    /// The ClusterNetworkPolicy of that name is gone.
+    DeleteClusterPolicy(String),
     /// A Node was created or changed.
     ApplyNode(Box<Node>),
     /// The Node of that name is gone.

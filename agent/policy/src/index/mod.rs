@@ -117,6 +117,7 @@ impl Index {
                     .is_some();
                 removed && self.forget_groups(&namespace)
             }
+            Event::ApplyClusterPolicy(_) | Event::DeleteClusterPolicy(_) => false,
             Event::ApplyNode(node) => self.apply_node(&node),
             Event::DeleteNode(name) => self.nodes.remove(&name).is_some(),
             Event::ApplyEndpoint(endpoint) => self.apply_endpoint(endpoint),
