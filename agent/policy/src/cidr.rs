@@ -42,6 +42,14 @@ impl Block {
         })
     }
 
+    /// All of one CIDR; the error is the reason.
+    pub fn whole(cidr: &str) -> Result<Self, String> {
+        Ok(Self {
+            cidr: key(&parse(cidr)?),
+            except: Vec::new(),
+        })
+    }
+
     pub fn hash(&self, hasher: &mut ContentHasher) {
         hasher.number(1 + self.except.len() as u64);
         for prefix in [&self.cidr].into_iter().chain(&self.except) {

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use crate::port::PortSet;
 use crate::rule::RuleName;
+use crate::tier::{Action, Tier};
 
-/// One match of an ordered list: of the ports in `ports` the first match decides.
+/// One rule that matches, with its ports.
 #[derive(Clone, Debug)]
 pub(crate) struct Matched<'a> {
+    pub tier: Tier,
+    pub action: Action,
     pub ports: PortSet,
-    pub allow: bool,
     pub rule: &'a Arc<RuleName>,
 }
 
@@ -18,32 +20,65 @@ pub(crate) struct Matched<'a> {
 pub(crate) struct Cell {
     pub start: u32,
     pub allow: bool,
-    pub rule: Arc<RuleName>,
+    /// None: nothing decides.
+    pub rule: Option<Arc<RuleName>>,
+}
+
+impl Cell {
+    /// Whether it says the same, from wherever on.
+    fn has_verdict_of(&self, other: &Self) -> bool {
+        let key = |cell: &Self| cell.rule.as_ref().map(|rule| rule.key);
+        self.allow == other.allow && key(self) == key(other)
+    }
 }
 
 /// The verdicts of one (group, class): cells by ascending start, the first one at 0.
 pub(crate) type Table = Vec<Cell>;
 
-/// Flattens the matches, in whatever way they came to be ordered; `default` denies what none of them holds.
-pub(crate) fn flatten(matches: &[Matched<'_>], default: &Arc<RuleName>) -> Table {
-    let mut open = PortSet::everything();
+/// Flattens what matches, in order of the tiers: of each port the first match of a tier decides, or
+/// passes it on to the next tier. What reaches the end of the NetworkPolicies is denied by
+/// `isolated` if there is one; what reaches the end of all is allowed by the last rule that passed
+/// it on, or by nothing.
+pub(crate) fn flatten(matches: &[Matched<'_>], isolated: Option<&Arc<RuleName>>) -> Table {
     let mut cells: Vec<Cell> = Vec::new();
-    for matched in matches {
-        let (hit, rest) = open.split(&matched.ports);
-        open = rest;
-        cells.extend(hit.ranges().iter().map(|(start, _)| Cell {
+    let mut add = |ports: &PortSet, allow: bool, rule: Option<&Arc<RuleName>>| {
+        cells.extend(ports.ranges().iter().map(|(start, _)| Cell {
             start: *start,
-            allow: matched.allow,
-            rule: Arc::clone(matched.rule),
+            allow,
+            rule: rule.cloned(),
         }));
+    };
+    let mut open = PortSet::everything();
+    let mut passed: Vec<(PortSet, &Arc<RuleName>)> = Vec::new();
+    for tier in Tier::ALL {
+        let mut next = Vec::new();
+        for matched in matches.iter().filter(|matched| matched.tier == tier) {
+            let (hit, rest) = open.split(&matched.ports);
+            open = rest;
+            match matched.action {
+                Action::Accept => add(&hit, true, Some(matched.rule)),
+                Action::Deny => add(&hit, false, Some(matched.rule)),
+                Action::Pass => {
+                    next.extend_from_slice(hit.ranges());
+                    passed.push((hit, matched.rule));
+                }
+            }
+        }
+        next.extend_from_slice(open.ranges());
+        open = PortSet::new(next);
+        if tier == Tier::NetworkPolicy && isolated.is_some() {
+            add(&open, false, isolated);
+            open = PortSet::default();
+        }
     }
-    cells.extend(open.ranges().iter().map(|(start, _)| Cell {
-        start: *start,
-        allow: false,
-        rule: Arc::clone(default),
-    }));
+    for (ports, rule) in passed.iter().rev() {
+        let (hit, rest) = open.split(ports);
+        open = rest;
+        add(&hit, true, Some(rule));
+    }
+    add(&open, true, None);
     cells.sort_by_key(|cell| cell.start);
-    cells.dedup_by(|next, cell| next.allow == cell.allow && next.rule.key == cell.rule.key);
+    cells.dedup_by(|next, cell| next.has_verdict_of(cell));
     cells
 }
 
@@ -63,21 +98,42 @@ mod tests {
     /// (ranges, allow, rule).
     type Given<'a> = (&'a [(u32, u32)], bool, &'a str);
 
+    /// Rules of the Admin tier, before an isolating policy.
     fn check(matches: &[Given<'_>], expect: &[(u32, bool, &str)]) {
-        let rules: Vec<_> = matches.iter().map(|(_, _, name)| rule(name)).collect();
+        let action = |allow: bool| if allow { Action::Accept } else { Action::Deny };
+        let given = matches
+            .iter()
+            .map(|(ranges, allow, name)| (Tier::Admin, action(*allow), *ranges, *name));
+        check_tiers(&given.collect::<Vec<_>>(), true, expect);
+    }
+
+    fn check_tiers(
+        matches: &[(Tier, Action, &[(u32, u32)], &str)],
+        isolated: bool,
+        expect: &[(u32, bool, &str)],
+    ) {
+        let rules: Vec<_> = matches.iter().map(|(.., name)| rule(name)).collect();
         let matches: Vec<_> = matches
             .iter()
             .zip(&rules)
-            .map(|((ranges, allow, _), rule)| Matched {
+            .map(|((tier, action, ranges, _), rule)| Matched {
+                tier: *tier,
+                action: *action,
                 ports: PortSet::new(ranges.to_vec()),
-                allow: *allow,
                 rule,
             })
             .collect();
-        let table = flatten(&matches, &rule("default"));
-        let cells: Vec<_> = table
+        let default = rule("default");
+        let table = flatten(&matches, isolated.then_some(&default));
+        let name = |c: &Cell| {
+            c.rule
+                .as_ref()
+                .map_or_else(String::new, |rule| rule.text.clone())
+        };
+        let cells: Vec<_> = table.iter().map(|c| (c.start, c.allow, name(c))).collect();
+        let cells: Vec<_> = cells
             .iter()
-            .map(|c| (c.start, c.allow, c.rule.text.as_str()))
+            .map(|(start, allow, name)| (*start, *allow, name.as_str()))
             .collect();
         assert_eq!(cells, expect);
     }
@@ -140,6 +196,67 @@ mod tests {
                 (20, false, "b"),
                 (30, false, "default"),
             ],
+        );
+    }
+
+    #[test]
+    fn what_nothing_matches_is_allowed_where_nothing_isolates() {
+        check_tiers(&[], false, &[(0, true, "")]);
+    }
+
+    #[test]
+    fn admin_decides_before_network_policies_and_those_before_baseline() {
+        use Action::{Accept, Deny};
+        let given: &[(Tier, Action, &[(u32, u32)], &str)] = &[
+            (Tier::Admin, Deny, &[(10, 20)], "a"),
+            (Tier::NetworkPolicy, Accept, &[(0, 30)], "n"),
+            (Tier::Baseline, Deny, ALL, "b"),
+        ];
+        check_tiers(
+            given,
+            true,
+            &[
+                (0, true, "n"),
+                (10, false, "a"),
+                (20, true, "n"),
+                (30, false, "default"),
+            ],
+        );
+        // Where nothing isolates there are no NetworkPolicy rules.
+        check_tiers(
+            &[given[0], given[2]],
+            false,
+            &[(0, false, "b"), (10, false, "a"), (20, false, "b")],
+        );
+    }
+
+    #[test]
+    fn a_pass_skips_the_rest_of_its_tier_only() {
+        use Action::{Accept, Deny, Pass};
+        let given: &[(Tier, Action, &[(u32, u32)], &str)] = &[
+            (Tier::Admin, Pass, &[(10, 40)], "p"),
+            (Tier::Admin, Deny, ALL, "a"),
+            (Tier::Baseline, Accept, &[(10, 20)], "b"),
+            (Tier::Baseline, Pass, &[(20, 30)], "q"),
+            (Tier::Baseline, Deny, &[(20, 35)], "c"),
+        ];
+        check_tiers(
+            given,
+            false,
+            &[
+                (0, false, "a"),
+                (10, true, "b"),
+                // The last rule that passed it on is named.
+                (20, true, "q"),
+                (30, false, "c"),
+                (35, true, "p"),
+                (40, false, "a"),
+            ],
+        );
+        check_tiers(
+            &given[..2],
+            true,
+            &[(0, false, "a"), (10, false, "default"), (40, false, "a")],
         );
     }
 }

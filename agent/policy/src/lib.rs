@@ -15,6 +15,7 @@ use std::time::Duration;
 mod actual;
 mod cidr;
 mod class;
+mod cluster_policy;
 mod desired;
 mod event;
 mod flatten;
@@ -30,6 +31,7 @@ mod problem;
 mod rule;
 mod scope;
 mod selector;
+mod tier;
 mod write;
 
 pub use actual::{Actual, Direction, MapVerdict};

@@ -15,6 +15,7 @@ use crate::port::RulePorts;
 use crate::problem::Problem;
 use crate::rule::RuleName;
 use crate::selector::{Labels, Refusal, Selector};
+use crate::tier::Action;
 
 /// What counts of a NetworkPolicy.
 #[derive(Clone, Debug)]
@@ -31,6 +32,7 @@ pub(crate) struct Policy {
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
     pub name: Arc<RuleName>,
+    pub action: Action,
     /// None: everyone.
     pub peers: Option<Vec<Arc<Peer>>>,
     pub ports: RulePorts,
@@ -43,6 +45,15 @@ pub(crate) struct Peer {
     pub kind: PeerKind,
 }
 
+impl Peer {
+    pub fn new(kind: PeerKind) -> Self {
+        Self {
+            key: kind.key(),
+            kind,
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum PeerKind {
     Pods {
@@ -50,6 +61,8 @@ pub(crate) enum PeerKind {
         pods: Selector,
     },
     Block(Block),
+    /// The addresses of the selected nodes.
+    Nodes(Selector),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -214,6 +227,7 @@ impl Parser {
         }
         Ok(Rule {
             name: Arc::new(RuleName::rule(&self.name, direction, path)),
+            action: Action::Accept,
             peers: Some(found).filter(|found| !found.is_empty()),
             ports: RulePorts::parse(ports.as_deref().unwrap_or_default())?,
         })
@@ -238,10 +252,7 @@ impl Parser {
                 pods: whole(pods, "podSelector")?,
             },
         };
-        Ok(Peer {
-            key: kind.key(),
-            kind,
-        })
+        Ok(Peer::new(kind))
     }
 }
 
@@ -272,6 +283,7 @@ impl PeerKind {
                 pods.hash(&mut hasher);
             }
             Self::Block(block) => block.hash(hasher.number(2)),
+            Self::Nodes(selector) => selector.hash(hasher.number(3)),
         }
         hasher.finish()
     }

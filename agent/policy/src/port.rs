@@ -140,7 +140,8 @@ enum Port {
     Named(PortName),
 }
 
-fn range(proto: Proto, first: u16, last: u16) -> (u32, u32) {
+/// The ports from `first` to `last`.
+pub(crate) fn range(proto: Proto, first: u16, last: u16) -> (u32, u32) {
     (Interval::key(proto, first), Interval::key(proto, last) + 1)
 }
 
@@ -186,8 +187,9 @@ fn protocol(name: &str) -> Option<Proto> {
     }
 }
 
-fn number(number: i32) -> Option<u16> {
-    u16::try_from(number).ok().filter(|number| *number > 0)
+/// A valid port.
+pub(crate) fn number(number: impl TryInto<u16>) -> Option<u16> {
+    number.try_into().ok().filter(|number| *number > 0)
 }
 
 /// An IANA service name (RFC 6335 §5.1; apimachinery, `IsValidPortName`).

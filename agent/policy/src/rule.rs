@@ -2,12 +2,26 @@
 
 use serde_json::{Value, json};
 use weir_abi::policy::RuleInfo;
+use weir_crd::ClusterNetworkPolicy;
 
 use crate::actual::Direction;
 use crate::event::ObjectName;
 use crate::hash::{ContentHasher, Key};
+use crate::tier::{Action, Tier};
 
 const KIND: &str = "NetworkPolicy";
+const CLUSTER_KIND: &str = ClusterNetworkPolicy::KIND;
+
+/// A rule of a ClusterNetworkPolicy.
+pub(crate) struct ClusterRule<'a> {
+    pub policy: &'a str,
+    pub tier: Tier,
+    pub direction: Direction,
+    pub path: &'a str,
+    pub action: Action,
+    /// The rule's own name.
+    pub name: Option<&'a str>,
+}
 
 /// What a verdict is attributed to: a rule, or the policies that isolate a pod.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,6 +46,33 @@ impl RuleName {
                 "direction": direction.name(),
                 "path": path,
             })
+        });
+        Self {
+            key: hasher.finish(),
+            text: first_that_fits(text),
+        }
+    }
+
+    /// A rule of a ClusterNetworkPolicy.
+    pub fn cluster_rule(rule: &ClusterRule<'_>) -> Self {
+        let own = rule.name.unwrap_or_default();
+        let mut hasher = ContentHasher::new("cluster rule");
+        hasher.text(rule.policy).text(rule.tier.name());
+        hasher.text(rule.direction.name()).text(rule.path);
+        hasher.text(rule.action.name()).text(own);
+        let text = (0..).map(|cut| {
+            let mut value = json!({
+                "kind": CLUSTER_KIND,
+                "name": shortened(rule.policy, cut),
+                "tier": rule.tier.name(),
+                "action": rule.action.name(),
+                "direction": rule.direction.name(),
+                "path": rule.path,
+            });
+            if !own.is_empty() {
+                value["rule"] = shortened(own, cut).into();
+            }
+            value
         });
         Self {
             key: hasher.finish(),

@@ -121,7 +121,7 @@ impl Scope {
                     PeerKind::Pods { namespaces, pods } => {
                         namespaces.matches(namespace, of_namespace) && pods.matches(labels)
                     }
-                    PeerKind::Block(_) => false,
+                    PeerKind::Block(_) | PeerKind::Nodes(_) => false,
                 })
         };
         sorted(candidates.filter(matches).collect())
@@ -133,8 +133,18 @@ impl Scope {
             .zip(&self.peers)
             .filter_map(|(number, peer)| match &peer.kind {
                 PeerKind::Block(block) => Some((number, block)),
-                PeerKind::Pods { .. } => None,
+                PeerKind::Pods { .. } | PeerKind::Nodes(_) => None,
             })
+    }
+
+    /// The sorted numbers of the selectors that match a node with these labels.
+    pub fn nodes_of(&self, labels: &Labels) -> Vec<u32> {
+        let numbered = (0..).zip(&self.peers);
+        let matching = numbered.filter(|(_, peer)| match &peer.kind {
+            PeerKind::Nodes(selector) => selector.matches(labels),
+            PeerKind::Pods { .. } | PeerKind::Block(_) => false,
+        });
+        matching.map(|(number, _)| number).collect()
     }
 
     /// Which of a pod's ports count for one that `peers` (sorted) match: (index of the name, port).

@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use super::pod::{PodInfo, namespace_labels};
 use super::rows::rows;
-use super::{Endpoint, Index, Judged};
+use super::{Endpoint, Index, Judged, PodEntry};
 use crate::actual::Direction;
 use crate::class::{Classes, Signature, prefixes};
 use crate::desired::{Desired, Subject};
 use crate::event::ObjectName;
-use crate::group::Group;
+use crate::group::{Group, Selecting};
 use crate::hash::Key;
 use crate::lpm::Lpm;
-use crate::policy::Policy;
 use crate::scope::Scope;
 use crate::selector::Labels;
+use weir_abi::Addr;
 
 impl Index {
     /// The policy that the objects add up to.
@@ -47,11 +47,10 @@ impl Index {
     /// names; empty where none does, and for a slot that is not in use.
     pub fn isolated_by(&self, slot: u32) -> [Vec<ObjectName>; 2] {
         let pod = self.endpoints.get(&slot).and_then(|e| e.pod.as_ref());
-        let selecting = pod
-            .map(|pod| selecting(pod, &self.policies))
-            .unwrap_or_default();
+        let selecting = pod.map(|pod| self.selecting(pod)).unwrap_or_default();
         Direction::ALL.map(|direction| {
             let isolating = selecting
+                .policies
                 .iter()
                 .filter(|p| p.rules[direction.index()].is_some());
             isolating.map(|policy| policy.name.clone()).collect()
@@ -59,10 +58,11 @@ impl Index {
     }
 
     fn make_groups(&mut self) {
-        let policies = &self.policies;
-        for endpoint in self.endpoints.values_mut() {
-            if endpoint.groups.is_none() {
-                endpoint.groups = Some(judge(endpoint, policies));
+        let unknown = self.endpoints.iter().filter(|(_, e)| e.groups.is_none());
+        let made: Vec<_> = unknown.map(|(slot, e)| (*slot, self.judge(e))).collect();
+        for (slot, groups) in made {
+            if let Some(endpoint) = self.endpoints.get_mut(&slot) {
+                endpoint.groups = Some(groups);
             }
         }
     }
@@ -145,15 +145,37 @@ impl Index {
             };
             cidrs.insert(*key, classes.number(signature, scope));
         }
-        for (addr, entry) in self.owners() {
-            let mut peers = entry.matched.as_deref().unwrap_or_default().to_vec();
+        let mut of_nodes: HashMap<Addr, Vec<u32>> = HashMap::new();
+        for node in self.nodes.values() {
+            for addr in &node.addresses {
+                of_nodes
+                    .entry(*addr)
+                    .or_default()
+                    .extend(scope.nodes_of(&node.labels));
+            }
+        }
+        let mut owners: BTreeMap<Addr, Option<&PodEntry>> =
+            of_nodes.keys().map(|addr| (*addr, None)).collect();
+        owners.extend(
+            self.owners()
+                .into_iter()
+                .map(|(addr, entry)| (addr, Some(entry))),
+        );
+        for (addr, entry) in owners {
+            let matched = entry.and_then(|entry| entry.matched.as_deref());
+            let mut peers = matched.unwrap_or_default().to_vec();
+            peers.extend(of_nodes.get(&addr).into_iter().flatten());
+            peers.sort_unstable();
+            peers.dedup();
             if let Some(prefix) = prefixes.lookup(addr) {
                 peers.extend(&prefix.blocks);
                 peers.sort_unstable();
             }
             let signature = Signature {
                 unknown_pod: false,
-                ports: scope.ports_of(&peers, &entry.info.ports),
+                ports: entry
+                    .map(|entry| scope.ports_of(&peers, &entry.info.ports))
+                    .unwrap_or_default(),
                 peers,
             };
             let class = classes.number(signature, scope);
@@ -164,35 +186,47 @@ impl Index {
         }
         desired.cidrs = cidrs;
     }
-}
 
-/// How an endpoint is judged, (ingress, egress).
-fn judge(
-    endpoint: &Endpoint,
-    policies: &BTreeMap<String, BTreeMap<String, Policy>>,
-) -> [Judged; 2] {
-    if endpoint.local.pod.is_none() {
-        return [Judged::Open, Judged::Open];
-    }
-    let Some(pod) = &endpoint.pod else {
-        return [Judged::Closed, Judged::Closed];
-    };
-    let selecting = selecting(pod, policies);
-    Direction::ALL.map(|direction| {
-        match Group::build(direction, &selecting, |name| pod.port(name)) {
-            Some(group) => Judged::By(Arc::new(group)),
-            None => Judged::Open,
+    /// How an endpoint is judged, (ingress, egress).
+    fn judge(&self, endpoint: &Endpoint) -> [Judged; 2] {
+        if endpoint.local.pod.is_none() {
+            return [Judged::Open, Judged::Open];
         }
-    })
-}
+        let Some(pod) = &endpoint.pod else {
+            return [Judged::Closed, Judged::Closed];
+        };
+        let selecting = self.selecting(pod);
+        Direction::ALL.map(|direction| {
+            match Group::build(direction, &selecting, |name| pod.port(name)) {
+                Some(group) => Judged::By(Arc::new(group)),
+                None => Judged::Open,
+            }
+        })
+    }
 
-/// The policies that select a pod, in the order of their names.
-fn selecting<'a>(
-    pod: &PodInfo,
-    policies: &'a BTreeMap<String, BTreeMap<String, Policy>>,
-) -> Vec<&'a Policy> {
-    let of_namespace = policies.get(&pod.namespace).filter(|_| !pod.host_network);
-    let all = of_namespace.into_iter().flat_map(BTreeMap::values);
-    all.filter(|policy| policy.selector.matches(&pod.labels))
-        .collect()
+    /// The policies that select a pod.
+    fn selecting(&self, pod: &PodInfo) -> Selecting<'_> {
+        if pod.host_network {
+            return Selecting::default();
+        }
+        let of_namespace = self.policies.get(&pod.namespace).into_iter();
+        let policies = of_namespace.flat_map(BTreeMap::values);
+        let implied;
+        let labels = match self.namespaces.get(&pod.namespace) {
+            Some(labels) => labels,
+            None => {
+                implied = namespace_labels(&pod.namespace, None);
+                &implied
+            }
+        };
+        let cluster = self.cluster_policies.values();
+        let mut cluster: Vec<_> = cluster.filter(|p| p.selects(labels, &pod.labels)).collect();
+        cluster.sort_by_key(|policy| policy.order());
+        Selecting {
+            cluster,
+            policies: policies
+                .filter(|p| p.selector.matches(&pod.labels))
+                .collect(),
+        }
+    }
 }

@@ -14,6 +14,7 @@ use weir_abi::Addr;
 use weir_abi::policy::LpmKey;
 
 use crate::cidr;
+use crate::cluster_policy::ClusterPolicy;
 use crate::event::{Dirty, Event, LocalEndpoint, ObjectName};
 use crate::group::Group;
 use crate::policy::{Policy, object_name};
@@ -32,6 +33,7 @@ pub struct Index {
     pods: BTreeMap<ObjectName, PodEntry>,
     /// By namespace, then by name.
     policies: BTreeMap<String, BTreeMap<String, Policy>>,
+    cluster_policies: BTreeMap<String, ClusterPolicy>,
     nodes: BTreeMap<String, NodeInfo>,
     endpoints: BTreeMap<u32, Endpoint>,
     scope: Arc<Scope>,
@@ -49,6 +51,8 @@ struct PodEntry {
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct NodeInfo {
     pod_cidrs: Vec<LpmKey>,
+    labels: Labels,
+    addresses: Vec<Addr>,
     problems: Vec<Problem>,
 }
 
@@ -77,6 +81,7 @@ impl Index {
             namespaces: HashMap::new(),
             pods: BTreeMap::new(),
             policies: BTreeMap::new(),
+            cluster_policies: BTreeMap::new(),
             nodes: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             scope: Arc::default(),
@@ -117,7 +122,14 @@ impl Index {
                     .is_some();
                 removed && self.forget_groups(&namespace)
             }
-            Event::ApplyClusterPolicy(_) | Event::DeleteClusterPolicy(_) => false,
+            Event::ApplyClusterPolicy(policy) => {
+                let policy = ClusterPolicy::parse(&policy);
+                self.cluster_policies.insert(policy.name.clone(), policy);
+                self.forget_all_groups()
+            }
+            Event::DeleteClusterPolicy(name) => {
+                self.cluster_policies.remove(&name).is_some() && self.forget_all_groups()
+            }
             Event::ApplyNode(node) => self.apply_node(&node),
             Event::DeleteNode(name) => self.nodes.remove(&name).is_some(),
             Event::ApplyEndpoint(endpoint) => self.apply_endpoint(endpoint),
@@ -133,6 +145,8 @@ impl Index {
     pub fn problems(&self) -> Vec<Problem> {
         let policies = self.policies.values().flat_map(BTreeMap::values);
         let of_policies = policies.flat_map(|policy| &policy.problems);
+        let of_cluster = self.cluster_policies.values();
+        let of_policies = of_policies.chain(of_cluster.flat_map(|policy| &policy.problems));
         let of_nodes = self.nodes.values().flat_map(|node| &node.problems);
         let mut problems: Vec<_> = of_policies.chain(of_nodes).cloned().collect();
         problems.sort();
@@ -153,6 +167,10 @@ impl Index {
         for pod in pods {
             pod.matched = None;
             used = true;
+        }
+        if !self.cluster_policies.is_empty() {
+            // Whether they select its pods may have changed.
+            self.forget_groups(&name);
         }
         used
     }
@@ -196,8 +214,15 @@ impl Index {
             path: format!("spec.podCIDRs[{i}]"),
             reason: format!("{reason}; passed over"),
         };
+        let listed = node
+            .status
+            .iter()
+            .flat_map(|s| s.addresses.iter().flatten());
+        let parsed = listed.filter_map(|a| a.address.parse::<std::net::IpAddr>().ok());
         let info = NodeInfo {
             pod_cidrs,
+            labels: node.metadata.labels.clone().unwrap_or_default(),
+            addresses: parsed.map(Addr::from).collect(),
             problems: refused.into_iter().map(problem).collect(),
         };
         let old = self.nodes.insert(name, info.clone());
@@ -238,6 +263,15 @@ impl Index {
                 self.groups_changed = true;
             }
         }
+        true
+    }
+
+    /// The groups of all endpoints have to be made again.
+    fn forget_all_groups(&mut self) -> bool {
+        for endpoint in self.endpoints.values_mut() {
+            endpoint.groups = None;
+        }
+        self.groups_changed = true;
         true
     }
 

@@ -15,7 +15,7 @@ pub(super) fn rows(groups: &[Arc<Group>], scope: &Scope, classes: &Classes) -> V
     for group in groups {
         let rules = GroupRows::new(group, scope);
         // Most classes match the same rules as some other.
-        let mut known: HashMap<Vec<(usize, Vec<u16>)>, Arc<Table>> = HashMap::new();
+        let mut known: HashMap<Vec<(usize, Named)>, Arc<Table>> = HashMap::new();
         for signature in &classes.signatures {
             let matched = rules.matched(signature);
             let table = match known.get(&matched) {
@@ -56,43 +56,57 @@ impl<'a> GroupRows<'a> {
     }
 
     /// The rules that match a class, each with the ports that its names stand for (0: none).
-    fn matched(&self, signature: &Signature) -> Vec<(usize, Vec<u16>)> {
-        let matches = |peers: &Option<Vec<u32>>| match peers {
+    fn matched(&self, signature: &Signature) -> Vec<(usize, Named)> {
+        let matches = |i: usize, peers: &Option<Vec<u32>>| match peers {
             None => true,
-            Some(peers) => peers
-                .iter()
-                .any(|peer| signature.peers.binary_search(peer).is_ok()),
+            Some(peers) => {
+                let has = |peer: &u32| signature.peers.binary_search(peer).is_ok();
+                peers.iter().any(has)
+                    || (signature.unknown_pod && self.group.rules[i].matches_unknown_pods())
+            }
         };
-        let matching = self
-            .rules
-            .iter()
-            .enumerate()
-            .filter(|(_, (peers, _))| matches(peers));
+        let rules = self.rules.iter().enumerate();
+        let matching = rules.filter(|(i, (peers, _))| matches(*i, peers));
         matching
             .map(|(i, (_, names))| {
-                (
-                    i,
-                    names
-                        .iter()
-                        .map(|name| signature.port(*name).unwrap_or(0))
-                        .collect(),
-                )
+                let rule = &self.group.rules[i];
+                if signature.unknown_pod && !names.is_empty() && rule.matches_unknown_pods() {
+                    return (i, Named::Any);
+                }
+                let found = names.iter().map(|name| signature.port(*name).unwrap_or(0));
+                (i, Named::Found(found.collect()))
             })
             .collect()
     }
 
-    fn table(&self, matched: &[(usize, Vec<u16>)]) -> Table {
+    fn table(&self, matched: &[(usize, Named)]) -> Table {
         let mut matches = Vec::new();
-        for (i, found) in matched {
+        for (i, named) in matched {
             let rule = &self.group.rules[*i];
-            let named = rule.named.iter().zip(found).filter(|(_, port)| **port != 0);
-            let ranges = named.map(|(name, port)| name.range(*port));
+            let ports = match named {
+                Named::Any => PortSet::everything(),
+                Named::Found(found) => {
+                    let found = rule.named.iter().zip(found).filter(|(_, port)| **port != 0);
+                    let ranges = found.map(|(name, port)| name.range(*port));
+                    rule.numeric.union(&PortSet::new(ranges.collect()))
+                }
+            };
             matches.push(Matched {
-                ports: rule.numeric.union(&PortSet::new(ranges.collect())),
-                allow: true,
+                tier: rule.tier,
+                action: rule.action,
+                ports,
                 rule: &rule.name,
             });
         }
-        flatten(&matches, &self.group.default)
+        flatten(&matches, self.group.isolated.as_ref())
     }
+}
+
+/// What the named ports of a rule are for a class.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Named {
+    /// Numbers, 0 for a name that is not there.
+    Found(Vec<u16>),
+    /// The peers are pods that nobody knows: any port may have the name.
+    Any,
 }

@@ -356,11 +356,11 @@ fn rule_numbers(
         .iter()
         .filter(|table| seen.insert(std::sync::Arc::as_ptr(table)))
     {
-        for cell in table.iter() {
-            numbers.entry(cell.rule.key).or_insert_with(|| {
-                let id = RuleId(ids.number(IdKind::Rule, cell.rule.key));
-                if actual.rule(id) != Some(&cell.rule.text) {
-                    let text = cell.rule.text.clone();
+        for rule in table.iter().filter_map(|cell| cell.rule.as_ref()) {
+            numbers.entry(rule.key).or_insert_with(|| {
+                let id = RuleId(ids.number(IdKind::Rule, rule.key));
+                if actual.rule(id) != Some(&rule.text) {
+                    let text = rule.text.clone();
                     writes.push(Write::PutRule { id, text });
                 }
                 id

@@ -90,7 +90,8 @@ impl<'a> Tables<'a> {
         }
         let mut intervals = Vec::with_capacity(table.len());
         for cell in table.iter() {
-            let id = rule(&cell.rule.key);
+            let named = cell.rule.as_ref().map(|named| rule(&named.key));
+            let id = named.unwrap_or(RuleId::NOT_SELECTED);
             let verdict = if cell.allow {
                 RuleVerdict::allow(id)
             } else {

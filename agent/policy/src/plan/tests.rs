@@ -22,10 +22,10 @@ fn table(cells: &[(u32, bool, u8)]) -> Arc<Table> {
     let cell = |(start, allow, rule): &(u32, bool, u8)| Cell {
         start: *start,
         allow: *allow,
-        rule: Arc::new(RuleName {
+        rule: Some(Arc::new(RuleName {
             key: key(*rule),
             text: format!("\"rule {rule}\""),
-        }),
+        })),
     };
     Arc::new(cells.iter().map(cell).collect())
 }
