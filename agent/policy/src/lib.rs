@@ -17,6 +17,7 @@ mod cidr;
 mod class;
 mod cluster_policy;
 mod desired;
+mod established;
 mod event;
 mod flatten;
 mod group;
@@ -36,6 +37,7 @@ mod write;
 
 pub use actual::{Actual, Direction, MapVerdict};
 pub use desired::Desired;
+pub use established::Established;
 pub use event::{Dirty, Event, LocalEndpoint, ObjectName, PodRef};
 pub use hash::Key;
 pub use index::Index;
@@ -56,5 +58,5 @@ pub const PHASE_GAP: Duration = Duration::from_millis(1);
 
 /// Set in [`weir_abi::policy::PolicySlot::epoch`] from before the first write that changes one of
 /// the endpoint's verdicts until the epoch is raised after the last: what a restarted agent raises
-/// the epoch by. Programs look at the low 32 bits only.
+/// the epoch by. With [`Established::Keep`] it stays. Programs look at the low 32 bits only.
 pub const EPOCH_PENDING: u64 = 1 << 32;

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, thread, time::Instant};
 use weir_abi::policy::PolicySlot;
 use weir_api::endpoint::Direction;
 use weir_policy::{
-    CapacityError, Desired, Event, GRACE, Index, LocalEndpoint, ObjectName, PHASE_GAP, Plan,
-    PodRef, plan_within, sweep_within,
+    CapacityError, Desired, Established, Event, GRACE, Index, LocalEndpoint, ObjectName, PHASE_GAP,
+    Plan, PodRef, plan_within, sweep_within,
 };
 
 use super::endpoints::Record;
@@ -100,13 +100,23 @@ impl Policy {
     }
 
     fn plan(&self) -> Result<Plan, CapacityError> {
-        plan_within(self.maps.actual(), &self.desired, &self.maps.limits())
+        plan_within(
+            self.maps.actual(),
+            &self.desired,
+            &self.maps.limits(),
+            Established::Apply,
+        )
     }
 
     fn sweep(&mut self) -> Result<(), String> {
         self.maps.settle();
         self.settle_at = None;
-        let writes = sweep_within(self.maps.actual(), &self.desired, &self.maps.limits());
+        let writes = sweep_within(
+            self.maps.actual(),
+            &self.desired,
+            &self.maps.limits(),
+            Established::Apply,
+        );
         if !writes.is_empty() {
             self.settle_at = Some(Instant::now() + GRACE);
         }

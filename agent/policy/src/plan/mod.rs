@@ -12,6 +12,7 @@ mod tests;
 
 use crate::actual::Actual;
 use crate::desired::Desired;
+use crate::established::Established;
 use crate::limits::{CapacityError, Limits};
 use crate::write::Write;
 
@@ -48,30 +49,37 @@ impl Plan {
 
 /// How to get from `actual` to `desired`, in maps of the ABI's sizes.
 pub fn plan(actual: &Actual, desired: &Desired) -> Result<Plan, CapacityError> {
-    plan_within(actual, desired, &Limits::default())
+    plan_within(actual, desired, &Limits::default(), Established::Apply)
 }
 
-/// How to get from `actual` to `desired`; the error says which map is too small for it.
+/// How to get from `actual` to `desired`; the error says which map is too small for it. With
+/// [`Established::Keep`] no epoch rises.
 pub fn plan_within(
     actual: &Actual,
     desired: &Desired,
     limits: &Limits,
+    established: Established,
 ) -> Result<Plan, CapacityError> {
-    planner::Planner::new(actual, desired, limits).plan()
+    planner::Planner::new(actual, desired, limits, established).plan()
 }
 
 /// Deletes rows, rules and ids that nothing refers to, in maps of the ABI's sizes; see
 /// [`sweep_within`].
 pub fn sweep(actual: &Actual, desired: &Desired) -> Vec<Write> {
-    sweep_within(actual, desired, &Limits::default())
+    sweep_within(actual, desired, &Limits::default(), Established::Apply)
 }
 
 /// Deletes rows, rules and ids that nothing refers to. To be made (after [`Actual::settle`]) and
 /// performed when at least [`crate::GRACE`] has passed since the last write of a plan, for a
 /// program may be in the middle of a lookup. Empty while there is a plan to perform, but not while
 /// one does not fit: what former states have left may be all that is in its way.
-pub fn sweep_within(actual: &Actual, desired: &Desired, limits: &Limits) -> Vec<Write> {
-    match plan_within(actual, desired, limits) {
+pub fn sweep_within(
+    actual: &Actual,
+    desired: &Desired,
+    limits: &Limits,
+    established: Established,
+) -> Vec<Write> {
+    match plan_within(actual, desired, limits, established) {
         Ok(plan) if !plan.is_empty() => Vec::new(),
         _ => sweep::unused(actual),
     }

@@ -12,6 +12,7 @@ use super::slots::{SlotChange, slots};
 use super::tables::{TableId, Tables};
 use crate::actual::Actual;
 use crate::desired::Desired;
+use crate::established::Established;
 use crate::hash::{ContentHasher, Key};
 use crate::limits::{CapacityError, Limits};
 use crate::write::Write;
@@ -19,6 +20,7 @@ use crate::write::Write;
 pub(super) struct Planner<'a> {
     actual: &'a Actual,
     limits: &'a Limits,
+    established: Established,
     ids: Ids<'a>,
     tables: Tables<'a>,
     rules: Vec<Write>,
@@ -57,7 +59,12 @@ enum Route {
 }
 
 impl<'a> Planner<'a> {
-    pub fn new(actual: &'a Actual, desired: &'a Desired, limits: &'a Limits) -> Self {
+    pub fn new(
+        actual: &'a Actual,
+        desired: &'a Desired,
+        limits: &'a Limits,
+        established: Established,
+    ) -> Self {
         let mut ids = Ids::new(actual);
         let mut tables = Tables::new(actual, limits);
         let mut rules = Vec::new();
@@ -83,6 +90,7 @@ impl<'a> Planner<'a> {
         Self {
             actual,
             limits,
+            established,
             ids,
             tables,
             rules,
@@ -308,7 +316,13 @@ impl<'a> Planner<'a> {
         plan.extend.extend(fresh);
         let mut epochs = Vec::new();
         for change in &self.slots {
-            change.write(&self.aliases, &self.changed, &mut plan, &mut epochs);
+            change.write(
+                &self.aliases,
+                &self.changed,
+                self.established,
+                &mut plan,
+                &mut epochs,
+            );
         }
         let mut deletions = Vec::new();
         for m in &self.moves {

@@ -8,6 +8,7 @@ use super::Plan;
 use crate::EPOCH_PENDING;
 use crate::actual::Actual;
 use crate::desired::{Desired, Subject};
+use crate::established::Established;
 use crate::write::Write;
 
 /// An endpoint's slot, as it is and as it is to be.
@@ -29,6 +30,7 @@ impl SlotChange {
         &self,
         aliases: &BTreeMap<GroupId, GroupId>,
         changed: &BTreeSet<GroupId>,
+        established: Established,
         plan: &mut Plan,
         epochs: &mut Vec<Write>,
     ) {
@@ -37,6 +39,7 @@ impl SlotChange {
             .iter()
             .any(|group| changed.contains(group));
         let is_pending = self.old.epoch & EPOCH_PENDING != 0;
+        let keeps = established == Established::Keep;
         if self.flips() {
             let (ingress, egress) = PolicySlot::unpack(self.old.groups);
             let pick = |old, new| {
@@ -55,7 +58,7 @@ impl SlotChange {
             if first != last {
                 plan.shrink.push(Write::SetGroups { slot, groups: last });
             }
-        } else if !is_changed && !is_pending {
+        } else if !is_changed && (keeps || !is_pending) {
             return;
         }
         let epoch = u64::from(self.old.epoch as u32);
@@ -63,8 +66,10 @@ impl SlotChange {
             let epoch = epoch | EPOCH_PENDING;
             plan.extend.push(Write::SetEpoch { slot, epoch });
         }
-        let epoch = u64::from((epoch as u32).wrapping_add(1));
-        epochs.push(Write::SetEpoch { slot, epoch });
+        if !keeps {
+            let epoch = u64::from((epoch as u32).wrapping_add(1));
+            epochs.push(Write::SetEpoch { slot, epoch });
+        }
     }
 }
 

@@ -1,3 +1,4 @@
+mod keep;
 mod numbers;
 mod space;
 

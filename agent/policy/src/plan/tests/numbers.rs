@@ -87,7 +87,11 @@ fn entries_that_are_written_over_need_no_room_in_full_maps() {
     };
     // Peers and prefixes get other classes.
     let after = desired(&rows, &[(1, 2), (2, 1)], &[(prefix(0, 8), 2)]);
-    assert!(!plan_within(&actual, &after, &full).unwrap().is_empty());
+    assert!(
+        !plan_within(&actual, &after, &full, Established::Apply)
+            .unwrap()
+            .is_empty()
+    );
     // A row and a name have to be put right.
     let mut damaged = actual.clone();
     let row = DecisionKey {
@@ -103,5 +107,9 @@ fn entries_that_are_written_over_need_no_room_in_full_maps() {
         id,
         text: "x".to_owned(),
     });
-    assert!(!plan_within(&damaged, &before, &full).unwrap().is_empty());
+    assert!(
+        !plan_within(&damaged, &before, &full, Established::Apply)
+            .unwrap()
+            .is_empty()
+    );
 }

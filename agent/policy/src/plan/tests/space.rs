@@ -62,7 +62,7 @@ fn freed_places_and_numbers_are_used_again_only_when_settled() {
         &[(1, 1)],
         &[],
     );
-    let error = plan_within(&actual, &other, &limits).unwrap_err();
+    let error = plan_within(&actual, &other, &limits, Established::Apply).unwrap_err();
     assert_eq!((error.map, error.size, error.needed), ("INTERVALS", 4, 5));
     let resting = actual.taken_ids(IdKind::Class).collect::<Vec<_>>();
     let new_class = |plan: &Plan| {
@@ -73,7 +73,7 @@ fn freed_places_and_numbers_are_used_again_only_when_settled() {
     };
     assert!(!resting.contains(&new_class(&plan(&actual, &other).unwrap()).unwrap()));
     actual.settle();
-    let plan = plan_within(&actual, &other, &limits).unwrap();
+    let plan = plan_within(&actual, &other, &limits, Established::Apply).unwrap();
     let at: Vec<_> = plan
         .writes()
         .filter_map(|w| match w {
@@ -129,7 +129,7 @@ fn what_does_not_fit_is_refused_before_any_write_and_named() {
         rules: 2,
         ids: 4,
     };
-    plan_within(&actual, &full, &fits).unwrap();
+    plan_within(&actual, &full, &fits, Established::Apply).unwrap();
     for (name, limits) in [
         (
             "INTERVALS",
@@ -150,16 +150,16 @@ fn what_does_not_fit_is_refused_before_any_write_and_named() {
         ("RULES", Limits { rules: 1, ..fits }),
         ("IDS", Limits { ids: 3, ..fits }),
     ] {
-        let error = plan_within(&actual, &full, &limits).unwrap_err();
+        let error = plan_within(&actual, &full, &limits, Established::Apply).unwrap_err();
         assert_eq!(error.map, name);
         assert_eq!(error.needed, error.size as usize + 1, "{name}");
     }
     // What is there already is not counted twice.
     let mut actual = actual;
     perform(&mut actual, &full);
-    plan_within(&actual, &full, &fits).unwrap();
+    plan_within(&actual, &full, &fits, Established::Apply).unwrap();
     let more = desired(&[deny(), ports()], &[(1, 1), (3, 1)], &[(prefix(0, 8), 1)]);
-    let error = plan_within(&actual, &more, &fits).unwrap_err();
+    let error = plan_within(&actual, &more, &fits, Established::Apply).unwrap_err();
     assert_eq!(
         (error.map, error.needed),
         ("PEERS", 3),
@@ -188,14 +188,16 @@ fn what_a_storm_of_changes_has_left_goes_when_it_is_in_the_way_of_the_next() {
             version
         };
         let mut actual = Actual::default();
-        let stuck = (1..100).find(|n| match plan_within(&actual, &version(*n), &limits) {
-            Ok(plan) => {
-                plan.writes().for_each(|write| actual.apply(write));
-                false
-            }
-            Err(error) => {
-                assert_eq!(error.map, map);
-                true
+        let stuck = (1..100).find(|n| {
+            match plan_within(&actual, &version(*n), &limits, Established::Apply) {
+                Ok(plan) => {
+                    plan.writes().for_each(|write| actual.apply(write));
+                    false
+                }
+                Err(error) => {
+                    assert_eq!(error.map, map);
+                    true
+                }
             }
         });
         let next = version(stuck.unwrap());
@@ -203,12 +205,12 @@ fn what_a_storm_of_changes_has_left_goes_when_it_is_in_the_way_of_the_next() {
         // After a while what is in the way is deleted, after another its places are free.
         for _ in 0..2 {
             actual.settle();
-            for write in sweep_within(&actual, &next, &limits) {
+            for write in sweep_within(&actual, &next, &limits, Established::Apply) {
                 actual.apply(&write);
             }
         }
         assert_eq!(verdict(&actual, v4(1)), now, "{map}");
-        let plan = plan_within(&actual, &next, &limits);
+        let plan = plan_within(&actual, &next, &limits, Established::Apply);
         assert!(plan.is_ok(), "{map}: {plan:?}");
     }
 }
