@@ -97,6 +97,12 @@ pub(super) const KEYS: &[Key] = &[
         "Where /metrics, /healthz and /readyz are served, or none",
     ),
     key(
+        "policy-established",
+        "apply|keep",
+        Some("apply"),
+        "What a change of policy means to flows that are already there: judged again, or kept",
+    ),
+    key(
         "max-peers",
         "N",
         None,

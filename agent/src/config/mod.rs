@@ -9,6 +9,8 @@ mod tests;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use weir_policy::Established;
+
 use crate::dataplane::resize::{RESIZABLE, Sizes};
 
 pub use layers::{ConfigError, Layers, Origin, Value};
@@ -53,6 +55,8 @@ pub struct Config {
     pub adopt_timeout: Duration,
     /// `metrics-address`; `None` when switched off with `none`.
     pub metrics_address: Option<SocketAddr>,
+    /// `policy-established`: what a change of policy means to flows that are already there.
+    pub policy_established: Established,
     /// `max-peers` and its like: sizes of maps that are not the ABI's.
     pub map_sizes: Sizes,
     /// `ebpf-object`: instead of the embedded one.
@@ -116,6 +120,7 @@ impl Config {
             mtu: layers.optional("mtu", parse_mtu)?,
             adopt_timeout: layers.require("adopt-timeout", parse_duration)?,
             metrics_address: layers.require("metrics-address", parse_metrics_address)?,
+            policy_established: layers.require("policy-established", parse_established)?,
             map_sizes: map_sizes(layers)?,
             ebpf_object: layers.optional("ebpf-object", parse_path)?,
             log_format: layers.require("log-format", parse_log_format)?,
@@ -204,6 +209,14 @@ fn parse_metrics_address(text: &str) -> Result<Option<SocketAddr>, String> {
     text.parse()
         .map(Some)
         .map_err(|_| "expected ADDRESS:PORT, or none".into())
+}
+
+fn parse_established(text: &str) -> Result<Established, String> {
+    match text {
+        "apply" => Ok(Established::Apply),
+        "keep" => Ok(Established::Keep),
+        _ => Err("expected apply or keep".into()),
+    }
 }
 
 fn parse_log_format(text: &str) -> Result<LogFormat, String> {

@@ -158,3 +158,19 @@ fn every_resizable_map_has_a_key_and_its_default_is_the_abis() {
         );
     }
 }
+
+#[test]
+fn established_flows_are_judged_again_unless_the_configuration_says_keep() {
+    let established = |args: &[&str]| config(&[&BASE[..], args].concat(), &[], "");
+    assert_eq!(established(&[]).policy_established, Established::Apply);
+    for (text, value) in [("apply", Established::Apply), ("keep", Established::Keep)] {
+        let config = established(&["--policy-established", text]);
+        assert_eq!(config.policy_established, value);
+    }
+    let args = [&BASE[..], &["--policy-established", "cut"]].concat();
+    let message = failure(&args, &[], "");
+    assert!(
+        message.contains("policy-established") && message.contains("apply or keep"),
+        "{message}"
+    );
+}

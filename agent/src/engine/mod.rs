@@ -152,7 +152,11 @@ impl Engine {
         let writes = Writes::default();
         let pins = &kernel.pins;
         let attacher = Attacher::new(pins, kernel.features.tcx);
-        let policy = Policy::new(&config.node_name, PolicyMaps::open(pins, &writes)?);
+        let policy = Policy::new(
+            &config.node_name,
+            PolicyMaps::open(pins, &writes)?,
+            config.policy_established,
+        );
         let cgroup = config.cgroup.clone().map_or_else(cgroup::mount_root, Ok)?;
         let services = Services::new(ServiceMaps::open(pins, &writes)?, cgroup);
         let node = NodePart::new(&config, Netlink::open()?, NodeMaps::open(pins, &writes)?)?;

@@ -20,19 +20,21 @@ pub struct Policy {
     index: Index,
     maps: PolicyMaps,
     desired: Desired,
+    established: Established,
     /// When what was unlinked may be deleted, or used again.
     settle_at: Option<Instant>,
 }
 
 impl Policy {
     /// Of the node of that name; `maps` have been read back.
-    pub fn new(node: &str, maps: PolicyMaps) -> Self {
+    pub fn new(node: &str, maps: PolicyMaps, established: Established) -> Self {
         // What a former agent unlinked just before it ended must rest as well.
         let settle_at = Some(Instant::now() + GRACE);
         Self {
             index: Index::new(node),
             maps,
             desired: Desired::default(),
+            established,
             settle_at,
         }
     }
@@ -104,7 +106,7 @@ impl Policy {
             self.maps.actual(),
             &self.desired,
             &self.maps.limits(),
-            Established::Apply,
+            self.established,
         )
     }
 
@@ -115,7 +117,7 @@ impl Policy {
             self.maps.actual(),
             &self.desired,
             &self.maps.limits(),
-            Established::Apply,
+            self.established,
         );
         if !writes.is_empty() {
             self.settle_at = Some(Instant::now() + GRACE);
