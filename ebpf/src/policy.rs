@@ -4,7 +4,7 @@ use weir_abi::Addr;
 use weir_abi::conntrack::{Stamp, flags};
 use weir_abi::counter::Counter;
 use weir_abi::policy::{
-    ClassId, DecisionKey, GroupId, Interval, LpmKey, PolicySlot, RuleId, RuleVerdict,
+    ClassId, Decision, DecisionKey, GroupId, Interval, LpmKey, PolicySlot, RuleId, RuleVerdict,
 };
 
 use crate::scratch::{Hook, Local, Scratch};
@@ -27,11 +27,7 @@ fn judge(group: u32, peer: &Addr, port: u32) -> u32 {
         Some(class) => class,
         None => maps::cidr(&LpmKey::host(*peer)).unwrap_or(ClassId::WORLD),
     };
-    let key = DecisionKey {
-        group: GroupId(group),
-        class,
-    };
-    let Some(decision) = maps::decision(&key) else {
+    let Some(decision) = row(GroupId(group), class) else {
         return NO_ROW;
     };
     if decision.len == 0 {
@@ -47,6 +43,17 @@ fn judge(group: u32, peer: &Addr, port: u32) -> u32 {
         Some(verdict) => verdict.0,
         None => NO_ROW,
     }
+}
+
+/// The row of a class, else that of its base, else that of the world.
+#[inline(always)]
+fn row(group: GroupId, class: ClassId) -> Option<Decision> {
+    for class in [class, class.base(), ClassId::WORLD] {
+        if let Some(decision) = maps::decision(&DecisionKey { group, class }) {
+            return Some(decision);
+        }
+    }
+    None
 }
 
 /// Judges `s.judged` at one end: the raw [`RuleVerdict`] in the low half, the epoch that it holds

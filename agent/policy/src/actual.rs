@@ -1,6 +1,6 @@
 //! What the kernel's policy maps hold.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use weir_abi::policy::{
@@ -10,6 +10,7 @@ use weir_abi::policy::{
 use weir_abi::{Addr, Proto};
 
 use crate::lpm::Lpm;
+use crate::usage::Usage;
 use crate::write::Write;
 
 /// Ingress or egress, as seen from the endpoint.
@@ -53,7 +54,12 @@ pub struct Actual {
     /// Regions of `INTERVALS` that a row referred to until lately: (at, len).
     pub(crate) resting_regions: Vec<(u32, u32)>,
     /// Ids deleted lately: (kind, id).
-    pub(crate) resting_ids: Vec<(u32, u32)>,
+    pub(crate) resting_ids: HashSet<(u32, u32)>,
+    /// What refers to what.
+    pub(crate) usage: Usage,
+    /// The numbers in `ids`, and the greatest by kind that was ever seen.
+    numbered: HashSet<(u32, u32)>,
+    greatest: HashMap<u32, u32>,
 }
 
 /// The verdict of the maps on a new flow, and the way there.
@@ -74,43 +80,79 @@ impl Actual {
     pub fn apply(&mut self, write: &Write) {
         match write {
             Write::PutId { key, id } => {
-                self.ids.insert(*key, *id);
+                if let Some(old) = self.ids.insert(*key, *id) {
+                    self.numbered.remove(&(key.kind, own_number(key.kind, old)));
+                }
+                self.numbered.insert((key.kind, own_number(key.kind, *id)));
+                self.saw(key.kind, *id);
             }
             Write::DeleteId { key } => {
                 if let Some(id) = self.ids.remove(key) {
-                    self.resting_ids.push((key.kind, id));
+                    let number = (key.kind, own_number(key.kind, id));
+                    self.numbered.remove(&number);
+                    self.resting_ids.insert(number);
                 }
             }
             Write::PutRule { id, text } => {
+                self.saw(IdKind::Rule as u32, id.0);
                 self.rules.insert(*id, text.clone());
             }
             Write::DeleteRule { id } => {
                 self.rules.remove(id);
             }
             Write::PutInterval { at, interval } => self.set_interval(*at, *interval),
-            Write::PutDecision { key, decision } => {
-                let old = self.decisions.insert(*key, *decision);
-                self.rest_region(old.filter(|old| old != decision));
-            }
-            Write::DeleteDecision { key } => {
-                let old = self.decisions.remove(key);
-                self.rest_region(old);
-            }
+            Write::PutDecision { key, decision } => self.set_row(*key, Some(*decision)),
+            Write::DeleteDecision { key } => self.set_row(*key, None),
             Write::PutPeer { addr, class } => {
-                self.peers.insert(*addr, *class);
+                let old = self.peers.insert(*addr, *class);
+                self.note_place(old, Some(*class));
             }
             Write::DeletePeer { addr } => {
-                self.peers.remove(addr);
+                let old = self.peers.remove(addr);
+                self.note_place(old, None);
             }
-            Write::PutCidr { key, class } => self.cidrs.insert(*key, *class),
+            Write::PutCidr { key, class } => {
+                let old = self.cidrs.remove(key);
+                self.cidrs.insert(*key, *class);
+                self.note_place(old, Some(*class));
+            }
             Write::DeleteCidr { key } => {
-                self.cidrs.remove(key);
+                let old = self.cidrs.remove(key);
+                self.note_place(old, None);
             }
             Write::SetGroups { slot, groups } => {
-                self.slots.entry(*slot).or_default().groups = *groups
+                let old = &mut self.slots.entry(*slot).or_default().groups;
+                let old = std::mem::replace(old, *groups);
+                self.usage.slot(old, *groups);
+                let (ingress, egress) = PolicySlot::unpack(*groups);
+                self.saw(IdKind::Group as u32, ingress.0.max(egress.0));
             }
             Write::SetEpoch { slot, epoch } => self.slots.entry(*slot).or_default().epoch = *epoch,
         }
+    }
+
+    /// Notes that a number is, or was, in use.
+    fn saw(&mut self, kind: u32, id: u32) {
+        let greatest = self.greatest.entry(kind).or_default();
+        *greatest = own_number(kind, id).max(*greatest);
+    }
+
+    fn note_place(&mut self, old: Option<ClassId>, new: Option<ClassId>) {
+        self.usage.place(old, new);
+        if let Some(class) = new {
+            self.saw(IdKind::Class as u32, class.0);
+        }
+    }
+
+    fn set_row(&mut self, key: DecisionKey, new: Option<Decision>) {
+        let old = match new {
+            Some(decision) => self.decisions.insert(key, decision),
+            None => self.decisions.remove(&key),
+        };
+        self.usage.row(key, old, new);
+        self.saw(IdKind::Class as u32, key.class.0);
+        self.saw(IdKind::Group as u32, key.group.0);
+        self.rest_region(old.filter(|old| Some(*old) != new));
     }
 
     fn set_interval(&mut self, at: u32, interval: Interval) {
@@ -139,15 +181,10 @@ impl Actual {
     /// The elements of `INTERVALS` that the rows refer to: those are what must be read back at
     /// start, after the rows.
     pub fn interval_ranges(&self) -> Vec<Range<u32>> {
-        let mut ranges: Vec<_> = self
-            .decisions
-            .values()
-            .filter(|decision| decision.len > 0)
-            .map(|decision| decision.at..decision.at.saturating_add(decision.len))
-            .collect();
-        ranges.sort_by_key(|range| (range.start, range.end));
-        ranges.dedup();
-        ranges
+        let regions = self.usage.regions.keys();
+        regions
+            .map(|(at, len)| *at..at.saturating_add(*len))
+            .collect()
     }
 
     /// The endpoint's slot; all zero if nothing is known of it.
@@ -200,9 +237,9 @@ impl Actual {
         let verdict = if group == GroupId::OPEN {
             RuleVerdict::NOT_SELECTED
         } else {
-            match self.decisions.get(&DecisionKey { group, class }) {
+            match self.row(group, class) {
                 None => RuleVerdict::default(),
-                Some(decision) => self.search(*decision, Interval::key(proto, port)),
+                Some(decision) => self.search(decision, Interval::key(proto, port)),
             }
         };
         MapVerdict {
@@ -210,6 +247,13 @@ impl Actual {
             group,
             class,
         }
+    }
+
+    /// The row of a class, else that of its base, else that of the world.
+    pub(crate) fn row(&self, group: GroupId, class: ClassId) -> Option<Decision> {
+        let row = |class| self.decisions.get(&DecisionKey { group, class });
+        let classes = [class, class.base(), ClassId::WORLD];
+        classes.into_iter().find_map(row).copied()
     }
 
     fn search(&self, decision: Decision, key: u32) -> RuleVerdict {
@@ -229,32 +273,36 @@ impl Actual {
         self.intervals.get(decision.at as usize..end).unwrap_or(&[])
     }
 
-    /// The (ingress, egress) groups in use, CLOSED and OPEN not among them.
-    pub(crate) fn groups_in_use(&self) -> impl Iterator<Item = GroupId> {
-        self.slots
-            .values()
-            .flat_map(|slot| {
-                let (ingress, egress) = PolicySlot::unpack(slot.groups);
-                [ingress, egress]
-            })
-            .filter(|group| *group != GroupId::CLOSED && *group != GroupId::OPEN)
+    /// Whether a number (of a class its own) may not be given away.
+    pub(crate) fn is_taken(&self, kind: IdKind, id: u32) -> bool {
+        let referred = match kind {
+            IdKind::Group => {
+                let group = GroupId(id);
+                self.usage.groups.has(group) || self.usage.classes_of.has(group)
+            }
+            IdKind::Class => self.usage.has_number(id),
+            IdKind::Rule => self.rules.contains_key(&RuleId(id)),
+            IdKind::Base => {
+                let base = ClassId(id);
+                self.usage.bases.has(base) || self.usage.groups_of.has(base)
+            }
+            IdKind::Set | IdKind::Backend => false,
+        };
+        let key = (kind as u32, id);
+        referred || self.numbered.contains(&key) || self.resting_ids.contains(&key)
     }
 
-    /// The classes that some address has; an address outside always has [`ClassId::WORLD`].
-    pub(crate) fn classes_in_use(&self) -> impl Iterator<Item = ClassId> {
-        let peers = self.peers.values().copied();
-        let cidrs = self.cidrs.iter().map(|(_, class)| *class);
-        peers.chain(cidrs).chain([ClassId::WORLD])
+    /// The greatest number of a kind that was ever seen.
+    pub(crate) fn greatest(&self, kind: IdKind) -> u32 {
+        self.greatest.get(&(kind as u32)).copied().unwrap_or(0)
     }
+}
 
-    /// The ids of one kind that may not be given away.
-    pub(crate) fn taken_ids(&self, kind: IdKind) -> impl Iterator<Item = u32> {
-        let kind = kind as u32;
-        let numbered = self.ids.iter().filter(move |(key, _)| key.kind == kind);
-        let resting = self.resting_ids.iter().filter(move |(k, _)| *k == kind);
-        numbered
-            .map(|(_, id)| *id)
-            .chain(resting.map(|(_, id)| *id))
+/// What of an id must not be given twice: a class has a number of its own whatever base it is on.
+fn own_number(kind: u32, id: u32) -> u32 {
+    match kind == IdKind::Class as u32 {
+        true => ClassId(id).own(),
+        false => id,
     }
 }
 

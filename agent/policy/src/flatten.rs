@@ -35,6 +35,12 @@ impl Cell {
 /// The verdicts of one (group, class): cells by ascending start, the first one at 0.
 pub(crate) type Table = Vec<Cell>;
 
+/// Whether two tables say the same.
+pub(crate) fn same_verdicts(a: &Table, b: &Table) -> bool {
+    let same = |(a, b): (&Cell, &Cell)| a.start == b.start && a.has_verdict_of(b);
+    a.len() == b.len() && a.iter().zip(b).all(same)
+}
+
 /// Flattens what matches, in order of the tiers: of each port the first match of a tier decides, or
 /// passes it on to the next tier. What reaches the end of the NetworkPolicies is denied by
 /// `isolated` if there is one; what reaches the end of all is allowed by the last rule that passed
@@ -98,6 +104,9 @@ mod tests {
     /// (ranges, allow, rule).
     type Given<'a> = (&'a [(u32, u32)], bool, &'a str);
 
+    /// (tier, action, ranges, rule).
+    type TierRule<'a> = (Tier, Action, &'a [(u32, u32)], &'a str);
+
     /// Rules of the Admin tier, before an isolating policy.
     fn check(matches: &[Given<'_>], expect: &[(u32, bool, &str)]) {
         let action = |allow: bool| if allow { Action::Accept } else { Action::Deny };
@@ -107,11 +116,7 @@ mod tests {
         check_tiers(&given.collect::<Vec<_>>(), true, expect);
     }
 
-    fn check_tiers(
-        matches: &[(Tier, Action, &[(u32, u32)], &str)],
-        isolated: bool,
-        expect: &[(u32, bool, &str)],
-    ) {
+    fn check_tiers(matches: &[TierRule<'_>], isolated: bool, expect: &[(u32, bool, &str)]) {
         let rules: Vec<_> = matches.iter().map(|(.., name)| rule(name)).collect();
         let matches: Vec<_> = matches
             .iter()
@@ -207,7 +212,7 @@ mod tests {
     #[test]
     fn admin_decides_before_network_policies_and_those_before_baseline() {
         use Action::{Accept, Deny};
-        let given: &[(Tier, Action, &[(u32, u32)], &str)] = &[
+        let given: &[TierRule<'_>] = &[
             (Tier::Admin, Deny, &[(10, 20)], "a"),
             (Tier::NetworkPolicy, Accept, &[(0, 30)], "n"),
             (Tier::Baseline, Deny, ALL, "b"),
@@ -233,7 +238,7 @@ mod tests {
     #[test]
     fn a_pass_skips_the_rest_of_its_tier_only() {
         use Action::{Accept, Deny, Pass};
-        let given: &[(Tier, Action, &[(u32, u32)], &str)] = &[
+        let given: &[TierRule<'_>] = &[
             (Tier::Admin, Pass, &[(10, 40)], "p"),
             (Tier::Admin, Deny, ALL, "a"),
             (Tier::Baseline, Accept, &[(10, 20)], "b"),

@@ -13,6 +13,7 @@
 use std::time::Duration;
 
 mod actual;
+mod census;
 mod cidr;
 mod class;
 mod cluster_policy;
@@ -32,7 +33,9 @@ mod problem;
 mod rule;
 mod scope;
 mod selector;
+mod slab;
 mod tier;
+mod usage;
 mod write;
 
 pub use actual::{Actual, Direction, MapVerdict};
@@ -43,7 +46,7 @@ pub use hash::Key;
 pub use index::Index;
 pub use limits::{CapacityError, Limits};
 pub use lpm::Lpm;
-pub use plan::{Plan, plan, plan_within, sweep, sweep_within};
+pub use plan::{Plan, plan, plan_changes, plan_within, sweep, sweep_changes, sweep_within};
 pub use problem::Problem;
 pub use write::Write;
 

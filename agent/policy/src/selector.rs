@@ -68,6 +68,11 @@ impl Selector {
         self.requirements.iter().all(|r| r.holds(labels))
     }
 
+    /// Whether it requires nothing.
+    pub fn is_everything(&self) -> bool {
+        self.requirements.is_empty()
+    }
+
     /// A label that everything selected has, if there is one that the selector spells out.
     pub fn required_label(&self) -> Option<(&str, &str)> {
         self.requirements

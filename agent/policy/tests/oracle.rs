@@ -196,7 +196,7 @@ fn tables_agree_with_the_oracle_in_verdict_reason_and_rule() {
         let cluster = world.cluster();
         let evaluator = Evaluator::new(&cluster);
         let mut index = world.index(&mut rng);
-        let actual = from_nothing(&index.compile());
+        let actual = from_nothing(index.compile());
         // Both name what is wrong with the objects, each in its own words.
         let problems: Vec<_> = index.problems().into_iter().map(|p| p.object).collect();
         let messages: Vec<_> = evaluator.messages().into_iter().map(|m| m.object).collect();

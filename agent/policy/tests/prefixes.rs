@@ -14,7 +14,9 @@ use support::world::{NODE, World};
 use support::{PORTS, from_nothing};
 use weir_abi::policy::{ClassId, GroupId, PolicySlot, RuleId};
 use weir_abi::{Addr, Proto};
-use weir_policy::{Actual, Desired, Direction, EPOCH_PENDING, Index, Write, plan, sweep};
+use weir_policy::{
+    Actual, Direction, EPOCH_PENDING, Established, Index, Limits, Write, plan, plan_changes, sweep,
+};
 
 const SEEDS: u64 = 400;
 const STEPS: usize = 5;
@@ -184,12 +186,24 @@ fn is_neutral(write: &Write) -> bool {
 }
 
 /// One change of the world: the kernel gets there, on the way perhaps cut off several times.
-fn change(kernel: &mut Kernel, world: &World, desired: Desired, rng: &mut Rng, context: &str) {
-    let mut desired = desired;
-    let mut target = kernel.reader.read_other(&from_nothing(&desired));
+/// `known` says that what `index` compiled last is in force.
+fn change(
+    kernel: &mut Kernel,
+    world: &World,
+    index: &mut Index,
+    mut known: bool,
+    rng: &mut Rng,
+    context: &str,
+) {
+    let mut target = kernel.reader.read_other(&from_nothing(index.compile()));
     let mut old = kernel.now.clone();
     loop {
-        let plan = plan(&kernel.actual, &desired).unwrap();
+        let plan = if known {
+            let limits = Limits::default();
+            plan_changes(&kernel.actual, index.desired(), &limits, Established::Apply).unwrap()
+        } else {
+            plan(&kernel.actual, index.desired()).unwrap()
+        };
         assert!(plan.extend.iter().all(is_neutral), "{context}");
         let before = kernel.now.clone();
         let writes: Vec<Write> = plan.writes().cloned().collect();
@@ -208,8 +222,9 @@ fn change(kernel: &mut Kernel, world: &World, desired: Desired, rng: &mut Rng, c
             break;
         }
         // An agent that knows only the objects goes on.
-        desired = world.index(rng).compile();
-        let next = kernel.reader.read_other(&from_nothing(&desired));
+        *index = world.index(rng);
+        known = false;
+        let next = kernel.reader.read_other(&from_nothing(index.compile()));
         if next != target {
             // It has forgotten a pod that is gone, so that this is another change.
             old.clone_from(&kernel.now);
@@ -225,20 +240,20 @@ fn change(kernel: &mut Kernel, world: &World, desired: Desired, rng: &mut Rng, c
         "{context}: epochs of {:?} are stale",
         kernel.stale
     );
-    assert!(
-        plan(&kernel.actual, &desired).unwrap().is_empty(),
-        "{context}: not settled"
-    );
+    index.settled();
+    let desired = index.desired();
+    let left = plan(&kernel.actual, desired).unwrap();
+    assert!(left.is_empty(), "{context}: not settled: {left:?}");
     if rng.percent(50) {
         kernel.actual.settle();
-        let writes = sweep(&kernel.actual, &desired);
+        let writes = sweep(&kernel.actual, desired);
         kernel.perform(writes.iter(), &[&target], context);
         assert!(
-            plan(&kernel.actual, &desired).unwrap().is_empty(),
+            plan(&kernel.actual, desired).unwrap().is_empty(),
             "{context}: swept too much"
         );
         assert_eq!(
-            sweep(&kernel.actual, &desired),
+            sweep(&kernel.actual, desired),
             [],
             "{context}: swept too little"
         );
@@ -261,18 +276,21 @@ fn every_prefix_of_every_plan_gives_old_or_new_verdicts() {
         let mut kernel = Kernel::new(Reader::new(&addresses));
         let mut index = Index::new(NODE);
         let mut last = World::default();
+        let mut known = false;
         for (step, world) in worlds.iter().enumerate() {
             for event in world.events_from(&last, &mut rng) {
                 let _ = index.apply(event);
                 if rng.percent(5) {
-                    index.compile();
+                    let _ = index.compile();
                 }
             }
             if rng.percent(30) {
                 index = world.index(&mut rng);
+                known = false;
             }
             let context = format!("seed {seed} step {step}");
-            change(&mut kernel, world, index.compile(), &mut rng, &context);
+            change(&mut kernel, world, &mut index, known, &mut rng, &context);
+            known = true;
             last = world.clone();
         }
         checks += kernel.checks;

@@ -144,7 +144,7 @@ impl PinnedView {
         if group == GroupId::OPEN {
             return Ok(RuleVerdict::NOT_SELECTED);
         }
-        let Some(Decision { at, len }) = self.decisions.get(&DecisionKey { group, class })? else {
+        let Some(Decision { at, len }) = self.row(group, class)? else {
             return Ok(RuleVerdict::deny(RuleId::NO_ROW));
         };
         if len == 0 {
@@ -152,6 +152,16 @@ impl PinnedView {
         }
         let key = Interval::key(Proto(request.protocol), request.port);
         last_start_up_to(at, len, key, |index| self.intervals.get(index))
+    }
+
+    /// The row of a class, else that of its base, else that of the world.
+    fn row(&self, group: GroupId, class: ClassId) -> Result<Option<Decision>, Error> {
+        for class in [class, class.base(), ClassId::WORLD] {
+            if let Some(decision) = self.decisions.get(&DecisionKey { group, class })? {
+                return Ok(Some(decision));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, thread, time::Instant};
 use weir_abi::policy::PolicySlot;
 use weir_api::endpoint::Direction;
 use weir_policy::{
-    CapacityError, Desired, Established, Event, GRACE, Index, LocalEndpoint, ObjectName, PHASE_GAP,
-    Plan, PodRef, plan_within, sweep_within,
+    CapacityError, Established, Event, GRACE, Index, LocalEndpoint, ObjectName, PHASE_GAP, Plan,
+    PodRef, plan_changes, plan_within, sweep_changes, sweep_within,
 };
 
 use super::endpoints::Record;
@@ -19,8 +19,10 @@ use crate::{
 pub struct Policy {
     index: Index,
     maps: PolicyMaps,
-    desired: Desired,
     established: Established,
+    /// Whether all that was compiled last is in the maps: the next plan then looks only at what has
+    /// changed since.
+    in_force: bool,
     /// When what was unlinked may be deleted, or used again.
     settle_at: Option<Instant>,
 }
@@ -33,8 +35,8 @@ impl Policy {
         Self {
             index: Index::new(node),
             maps,
-            desired: Desired::default(),
             established,
+            in_force: false,
             settle_at,
         }
     }
@@ -73,7 +75,7 @@ impl Policy {
     /// Something does not fit, and nothing was written; or a write failed, and those after it were
     /// not performed.
     pub fn sync(&mut self, now: Instant) -> Result<(), String> {
-        self.desired = self.index.compile();
+        let _ = self.index.compile();
         let mut plan = self.plan();
         if plan.is_err() && self.settle_at.is_some_and(|at| at <= now) {
             // What former states have left may be all that is in its way.
@@ -81,31 +83,45 @@ impl Policy {
             plan = self.plan();
         }
         let plan = plan.map_err(|e| e.to_string())?;
-        if !plan.is_empty() {
-            self.settle_at = Some(now + GRACE);
+        if plan.is_empty() {
+            self.settled();
+            if self.settle_at.is_some_and(|at| at <= now) {
+                self.sweep()?;
+            }
+            return Ok(());
         }
-        let mut wrote = false;
-        for phase in plan.phases().into_iter().filter(|phase| !phase.is_empty()) {
-            if wrote {
+        self.settle_at = Some(now + GRACE);
+        // Until the last write nobody knows how much of it is there.
+        self.in_force = false;
+        let phases = plan.phases().into_iter().filter(|phase| !phase.is_empty());
+        for (i, phase) in phases.enumerate() {
+            if i > 0 {
                 // Programs that have begun with the former phase's maps must be through.
                 thread::sleep(PHASE_GAP);
             }
             self.maps.perform(phase).map_err(|e| e.to_string())?;
-            wrote = true;
         }
-        if wrote {
-            self.settle_at = Some(Instant::now() + GRACE);
-        } else if self.settle_at.is_some_and(|at| at <= now) {
-            self.sweep()?;
-        }
+        self.settled();
+        self.settle_at = Some(Instant::now() + GRACE);
         Ok(())
     }
 
+    fn settled(&mut self) {
+        self.index.settled();
+        self.in_force = true;
+    }
+
     fn plan(&self) -> Result<Plan, CapacityError> {
-        plan_within(
+        let plan = if self.in_force {
+            plan_changes
+        } else {
+            plan_within
+        };
+        let limits = self.maps.limits();
+        plan(
             self.maps.actual(),
-            &self.desired,
-            &self.maps.limits(),
+            self.index.desired(),
+            &limits,
             self.established,
         )
     }
@@ -113,12 +129,14 @@ impl Policy {
     fn sweep(&mut self) -> Result<(), String> {
         self.maps.settle();
         self.settle_at = None;
-        let writes = sweep_within(
-            self.maps.actual(),
-            &self.desired,
-            &self.maps.limits(),
-            self.established,
-        );
+        let sweep = if self.in_force {
+            sweep_changes
+        } else {
+            sweep_within
+        };
+        let limits = self.maps.limits();
+        let desired = self.index.desired();
+        let writes = sweep(self.maps.actual(), desired, &limits, self.established);
         if !writes.is_empty() {
             self.settle_at = Some(Instant::now() + GRACE);
         }

@@ -1,7 +1,7 @@
 //! Policy maps: address → class, (group, class) → decision, decision → verdict by port.
 //!
 //! One new flow costs one peer lookup (`PEERS`, else `CIDRS`, else class 0) and one decision
-//! lookup, however many policies there are (design: "one decision, one lookup, and a name for it").
+//! lookup (at most three, where the row is the default one), however many policies there are.
 
 use crate::{Addr, Proto};
 
@@ -21,14 +21,41 @@ impl GroupId {
     pub const FIRST_DYNAMIC: Self = Self(16);
 }
 
-/// A number for one signature of a peer: which selectors and CIDRs match it.
+/// A number for one signature of a peer: which selectors and CIDRs match it. The high
+/// [`ClassId::BASE_BITS`] bits number its *base*: what it has in common with many other classes.
+///
+/// A row of `DECISIONS` that is missing is that of the class's base, and where that is missing as
+/// well, that of [`ClassId::WORLD`]: most classes differ from others in the eyes of few groups.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct ClassId(pub u32);
 
 impl ClassId {
-    /// An address outside the cluster that matches nothing.
+    /// An address outside the cluster that matches nothing. It is the base with the number 0.
     pub const WORLD: Self = Self(0);
+    /// Bits of a base's number.
+    pub const BASE_BITS: u32 = 8;
+    /// Bits of a class's own number, which no other class of any base has; 0 is the base itself,
+    /// and no address's class but for [`ClassId::WORLD`].
+    pub const OWN_BITS: u32 = 32 - Self::BASE_BITS;
+
+    /// The class with this number of its own on a base.
+    #[inline(always)]
+    pub const fn on_base(base: Self, own: u32) -> Self {
+        Self(base.base().0 | own & !(u32::MAX << Self::OWN_BITS))
+    }
+
+    /// Its base.
+    #[inline(always)]
+    pub const fn base(self) -> Self {
+        Self(self.0 & u32::MAX << Self::OWN_BITS)
+    }
+
+    /// Its own number.
+    #[inline(always)]
+    pub const fn own(self) -> u32 {
+        self.0 & !(u32::MAX << Self::OWN_BITS)
+    }
 }
 
 /// What decided, and how: bit 31 set means allow, the low 31 bits are the rule id. The all-zero
@@ -223,6 +250,8 @@ pub enum IdKind {
     Set = 4,
     /// A backend ([`crate::service::BackendId`]).
     Backend = 5,
+    /// A base of classes (a [`ClassId`] whose own number is 0).
+    Base = 6,
 }
 
 /// Key of `IDS` (user space only): the content an id stands for. The value is the id, a `u32`.

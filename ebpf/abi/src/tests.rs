@@ -129,3 +129,15 @@ fn every_counter_has_a_number_of_its_own_within_the_map() {
     assert!(numbers.is_sorted_by(|a, b| a < b));
     assert!(numbers.iter().all(|n| *n < COUNTERS));
 }
+
+#[test]
+fn a_class_is_its_base_and_a_number_of_its_own() {
+    use crate::policy::ClassId;
+    let base = ClassId(7 << ClassId::OWN_BITS);
+    let class = ClassId::on_base(base, 0x00ab_cdef);
+    assert_eq!(class, ClassId(0x07ab_cdef));
+    assert_eq!((class.base(), class.own()), (base, 0x00ab_cdef));
+    assert_eq!((base.base(), base.own()), (base, 0));
+    assert_eq!(ClassId::on_base(class, 1).base(), base);
+    assert_eq!(ClassId(5).base(), ClassId::WORLD);
+}

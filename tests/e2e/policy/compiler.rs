@@ -87,7 +87,7 @@ fn compile(cluster: &Cluster, fleet: &Fleet) -> Actual {
         }));
     }
     let mut tables = Actual::default();
-    let writes = plan(&tables, &index.compile()).expect("the tables have room");
+    let writes = plan(&tables, index.compile()).expect("the tables have room");
     for write in writes.writes() {
         tables.apply(write);
     }

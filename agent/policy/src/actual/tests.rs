@@ -76,7 +76,7 @@ fn a_verdict_is_found_as_the_program_finds_it() {
         at(PEER, Proto(255), u16::MAX).verdict,
         RuleVerdict::deny(RuleId(70))
     );
-    // Outside: class 0, an inline row. In the prefix: no row.
+    // Outside: class 0, an inline row. In the prefix: no row of its own.
     let outside = at(Addr::from_v4([11, 0, 0, 1]), Proto::TCP, 80);
     assert_eq!(
         (outside.class, outside.verdict.rule()),
@@ -85,7 +85,7 @@ fn a_verdict_is_found_as_the_program_finds_it() {
     let in_prefix = at(Addr::from_v4([10, 0, 0, 2]), Proto::TCP, 80);
     assert_eq!(
         (in_prefix.class, in_prefix.verdict),
-        (ClassId(18), RuleVerdict::default())
+        (ClassId(18), outside.verdict)
     );
     let egress = actual.verdict(3, Direction::Egress, PEER, Proto::TCP, 80);
     assert_eq!(egress.verdict, RuleVerdict::NOT_SELECTED);
@@ -93,6 +93,38 @@ fn a_verdict_is_found_as_the_program_finds_it() {
     assert_eq!(unknown_slot.verdict, RuleVerdict::default());
     assert_eq!(actual.slot(3).epoch, 7);
     assert_eq!(actual.rule(RuleId(71)), Some("{}"));
+}
+
+#[test]
+fn a_row_that_is_missing_is_that_of_the_base_then_that_of_the_world_then_a_denial() {
+    let base = ClassId(3 << ClassId::OWN_BITS);
+    let class = ClassId::on_base(base, 20);
+    let mut actual = sample();
+    actual.apply(&Write::PutPeer { addr: PEER, class });
+    let verdict = |actual: &Actual| {
+        let found = actual.verdict(3, Direction::Ingress, PEER, Proto::TCP, 80);
+        found.verdict
+    };
+    let inline = |rule: u32| RuleVerdict::allow(RuleId(rule));
+    assert_eq!(verdict(&actual), RuleVerdict::deny(RuleId(70)));
+    actual.apply(&row(16, base.0, inline(80).0, 0));
+    assert_eq!(verdict(&actual), inline(80));
+    actual.apply(&row(16, class.0, inline(81).0, 0));
+    assert_eq!(verdict(&actual), inline(81));
+    for (class, left) in [(class, inline(80)), (base, RuleVerdict::deny(RuleId(70)))] {
+        let key = DecisionKey {
+            group: GroupId(16),
+            class,
+        };
+        actual.apply(&Write::DeleteDecision { key });
+        assert_eq!(verdict(&actual), left);
+    }
+    let key = DecisionKey {
+        group: GroupId(16),
+        class: ClassId::WORLD,
+    };
+    actual.apply(&Write::DeleteDecision { key });
+    assert_eq!(verdict(&actual), RuleVerdict::default());
 }
 
 #[test]
@@ -145,11 +177,11 @@ fn what_a_row_or_id_leaves_rests_until_settled() {
     actual.apply(&row(16, 17, 20, 2));
     actual.apply(&row(16, 0, 30, 2));
     assert_eq!(actual.resting_regions, [(4, 3)]);
-    assert_eq!(actual.taken_ids(IdKind::Class).collect::<Vec<_>>(), [17]);
-    assert_eq!(actual.taken_ids(IdKind::Rule).count(), 0);
+    let rests = |actual: &Actual, kind: IdKind| actual.resting_ids.contains(&(kind as u32, 17));
+    assert!(rests(&actual, IdKind::Class) && !rests(&actual, IdKind::Rule));
     actual.settle();
     assert_eq!(actual.resting_regions, []);
-    assert_eq!(actual.taken_ids(IdKind::Class).count(), 0);
+    assert!(!rests(&actual, IdKind::Class));
 }
 
 #[test]
@@ -157,8 +189,11 @@ fn groups_in_use_are_those_that_have_rows_neither_open_nor_closed() {
     let mut actual = sample();
     let groups = PolicySlot::pack(GroupId::CLOSED, GroupId(17));
     actual.apply(&Write::SetGroups { slot: 4, groups });
-    let groups: Vec<_> = actual.groups_in_use().collect();
-    assert_eq!(groups, [GroupId(16), GroupId(17)]);
+    let used = |group: u32| actual.usage.groups.has(GroupId(group));
+    let groups: Vec<_> = (0..20).filter(|group| used(*group)).collect();
+    assert_eq!(groups, [16, 17]);
+    actual.apply(&Write::SetGroups { slot: 4, groups: 0 });
+    assert!(!actual.usage.groups.has(GroupId(17)));
 }
 
 #[test]
@@ -171,7 +206,8 @@ fn a_number_that_only_ids_knows_is_taken_in_its_own_kind() {
         };
         actual.apply(&Write::PutId { key, id });
     }
-    assert_eq!(actual.taken_ids(IdKind::Class).collect::<Vec<_>>(), [40]);
-    assert_eq!(actual.taken_ids(IdKind::Rule).collect::<Vec<_>>(), [70]);
-    assert_eq!(actual.taken_ids(IdKind::Group).count(), 0);
+    for (kind, id) in [(IdKind::Class, 40), (IdKind::Rule, 70), (IdKind::Group, 40)] {
+        assert_eq!(actual.is_taken(kind, id), kind != IdKind::Group, "{kind:?}");
+        assert!(!actual.is_taken(kind, id + 1), "{kind:?}");
+    }
 }

@@ -274,7 +274,6 @@ impl Parser {
     }
 
     /// What a rule says, if all of it is valid. The error is (field below the rule, reason).
-    #[expect(clippy::type_complexity, reason = "three parts of a rule")]
     fn body(
         &mut self,
         direction: Direction,

@@ -72,10 +72,11 @@ fn a_named_port_is_looked_up_for_all_three_protocols() {
     assert!(named.iter().all(|name| name.name == "dns"));
 }
 
-/// Where in a rule what is wrong, as (field to set, value, path below the rule).
-fn wrong() -> Vec<(&'static str, Value, &'static str)> {
+/// What is wrong in a rule, as (field to set, value, path below the rule).
+type Wrong = (&'static str, Value, &'static str);
+
+fn wrong_peers() -> Vec<Wrong> {
     let pods = |value: Value| json!([{"pods": value}]);
-    let tcp = |port: Value| json!([{"tcp": {"destinationPort": port}}]);
     let many = |value: Value| json!(vec![value; 26]);
     vec![
         ("future", json!(1), ".future"),
@@ -120,6 +121,13 @@ fn wrong() -> Vec<(&'static str, Value, &'static str)> {
             json!([{"networks": ["10.0.0.0/8", "10.0.0.0"]}]),
             ".to[0].networks[1]",
         ),
+    ]
+}
+
+fn wrong_protocols() -> Vec<Wrong> {
+    let tcp = |port: Value| json!([{"tcp": {"destinationPort": port}}]);
+    let many = |value: Value| json!(vec![value; 26]);
+    vec![
         ("protocols", json!([]), ".protocols"),
         (
             "protocols",
@@ -189,7 +197,7 @@ fn wrong() -> Vec<(&'static str, Value, &'static str)> {
 
 #[test]
 fn a_rule_with_a_part_that_is_refused_fails_closed() {
-    for (field, value, below) in wrong() {
+    for (field, value, below) in wrong_peers().into_iter().chain(wrong_protocols()) {
         for action in ["Accept", "Deny", "Pass"] {
             let mut rule = json!({"action": action, "to": [{"namespaces": {}}]});
             rule[field] = value.clone();

@@ -1,232 +1,318 @@
-//! From the objects to [`Desired`].
+//! From what has changed to [`Desired`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::pod::{PodInfo, namespace_labels};
-use super::rows::rows;
-use super::{Endpoint, Index, Judged, PodEntry};
-use crate::actual::Direction;
-use crate::class::{Classes, Signature, prefixes};
-use crate::desired::{Desired, Subject};
-use crate::event::ObjectName;
-use crate::group::{Group, Selecting};
-use crate::hash::Key;
-use crate::lpm::Lpm;
-use crate::scope::Scope;
-use crate::selector::Labels;
 use weir_abi::Addr;
+use weir_abi::policy::LpmKey;
+
+use super::{Endpoint, Index};
+use crate::actual::Direction;
+use crate::census::PodEntry;
+use crate::class::{Prefix, Signature, prefixes};
+use crate::desired::{Desired, Subject, WORLD};
+use crate::flatten::same_verdicts;
+use crate::group::Group;
+use crate::lpm::Lpm;
+use crate::policy::PeerKind;
+use crate::port::PortName;
+use crate::scope::is_wide;
+use crate::selector::Labels;
+use crate::slab::Number;
+
+/// What endpoints are judged by, as long as no policy changes: namespace, labels, ports.
+type Judgement = (String, Arc<Labels>, Vec<(PortName, u16)>);
 
 impl Index {
-    /// The policy that the objects add up to.
-    pub fn compile(&mut self) -> Desired {
-        self.make_groups();
-        let (groups, slots) = self.slots();
-        if self.groups_changed {
-            self.groups_changed = false;
-            self.set_scope(Scope::new(groups.iter().map(AsRef::as_ref)));
-        }
-        let scope = Arc::clone(&self.scope);
-        let mut classes = Classes::new(&scope);
-        let mut desired = Desired {
-            groups: groups.iter().map(|group| group.key).collect(),
-            slots,
-            ..Desired::default()
-        };
-        // Where nothing is isolated nothing has to be known of peers.
-        if !groups.is_empty() {
-            self.match_pods();
-            self.classify(&scope, &mut classes, &mut desired);
-        }
-        desired.rows = rows(&groups, &scope, &classes);
-        desired.classes = classes.keys;
-        desired
+    /// The policy that the objects add up to. Only what has changed since the last time is made again.
+    pub fn compile(&mut self) -> &Desired {
+        self.judge_endpoints();
+        self.census.profiles.rematch(&self.scope);
+        let mut addresses = std::mem::take(&mut self.dirty.addresses);
+        addresses.extend(self.census.profiles.take_changed());
+        self.find_named(&mut addresses);
+        self.find_prefixes(&mut addresses);
+        self.find_nodes(&mut addresses);
+        self.find_classes(&addresses);
+        self.fill_rows();
+        self.scope.forget();
+        &self.desired
     }
 
-    /// The policies that isolate a local endpoint, for (ingress, egress), in the order of their
-    /// names; empty where none does, and for a slot that is not in use.
-    pub fn isolated_by(&self, slot: u32) -> [Vec<ObjectName>; 2] {
-        let pod = self.endpoints.get(&slot).and_then(|e| e.pod.as_ref());
-        let selecting = pod.map(|pod| self.selecting(pod)).unwrap_or_default();
-        Direction::ALL.map(|direction| {
-            let isolating = selecting
-                .policies
-                .iter()
-                .filter(|p| p.rules[direction.index()].is_some());
-            isolating.map(|policy| policy.name.clone()).collect()
-        })
-    }
-
-    fn make_groups(&mut self) {
-        let unknown = self.endpoints.iter().filter(|(_, e)| e.groups.is_none());
-        let made: Vec<_> = unknown.map(|(slot, e)| (*slot, self.judge(e))).collect();
-        for (slot, groups) in made {
-            if let Some(endpoint) = self.endpoints.get_mut(&slot) {
-                endpoint.groups = Some(groups);
-            }
-        }
-    }
-
-    /// The groups in use, and which slot is in which.
-    fn slots(&self) -> (Vec<Arc<Group>>, BTreeMap<u32, [Subject; 2]>) {
-        let mut groups: Vec<Arc<Group>> = Vec::new();
-        let mut numbers: HashMap<Key, u32> = HashMap::new();
-        let mut slots = BTreeMap::new();
-        for (slot, endpoint) in &self.endpoints {
-            let mut subjects = [Subject::Closed; 2];
-            for (subject, judged) in subjects.iter_mut().zip(endpoint.groups.iter().flatten()) {
-                *subject = match judged {
-                    Judged::Closed => Subject::Closed,
-                    Judged::Open => Subject::Open,
-                    Judged::By(group) => {
-                        Subject::Group(*numbers.entry(group.key).or_insert_with(|| {
-                            groups.push(Arc::clone(group));
-                            groups.len() as u32 - 1
-                        }))
-                    }
-                };
-            }
-            slots.insert(*slot, subjects);
-        }
-        (groups, slots)
-    }
-
-    fn set_scope(&mut self, scope: Scope) {
-        if !scope.has_peers_of(&self.scope) {
-            for pod in self.pods.values_mut() {
-                pod.matched = None;
-            }
-        }
-        self.scope = Arc::new(scope);
-    }
-
-    /// Looks for the selectors of pods of which that is not known. Pods with equal labels are
-    /// looked at once.
-    fn match_pods(&mut self) {
-        let mut implied: HashMap<&str, Labels> = HashMap::new();
-        let mut known: HashMap<(&str, &Labels), Arc<[u32]>> = HashMap::new();
-        let mut found = Vec::new();
-        for entry in self.pods.values() {
-            let pod = &entry.info;
-            if entry.matched.is_some() || !pod.is_peer() {
-                continue;
-            }
-            let matched = known
-                .entry((&pod.namespace, &pod.labels))
-                .or_insert_with(|| {
-                    let of_namespace = self.namespaces.get(&pod.namespace).unwrap_or_else(|| {
-                        let make = || namespace_labels(&pod.namespace, None);
-                        implied.entry(&pod.namespace).or_insert_with(make)
-                    });
-                    self.scope
-                        .selectors_of(&pod.namespace, of_namespace, &pod.labels)
-                        .into()
-                });
-            found.push(Arc::clone(matched));
-        }
-        let mut found = found.into_iter();
-        for entry in self.pods.values_mut() {
-            if entry.matched.is_none() && entry.info.is_peer() {
-                entry.matched = found.next();
-            }
-        }
-    }
-
-    /// Finds the class of every prefix and of every pod's address.
-    fn classify(&self, scope: &Scope, classes: &mut Classes, desired: &mut Desired) {
-        let pod_cidrs = self.nodes.values().flat_map(|node| &node.pod_cidrs);
-        let prefixes = prefixes(scope, pod_cidrs);
-        let mut cidrs = Lpm::default();
-        for (key, prefix) in prefixes.iter() {
-            let signature = Signature {
-                unknown_pod: prefix.pods,
-                peers: prefix.blocks.clone(),
-                ports: Vec::new(),
+    /// Finds the groups of the endpoints that are marked.
+    fn judge_endpoints(&mut self) {
+        let mut known: HashMap<Judgement, [Option<Number>; 2]> = HashMap::new();
+        let mut former = Vec::new();
+        for slot in std::mem::take(&mut self.dirty.endpoints) {
+            let subjects = match self.endpoints.get(&slot) {
+                None => None,
+                Some(Endpoint { local, .. }) if local.pod.is_none() => Some([Subject::Open; 2]),
+                Some(Endpoint { pod: None, .. }) => Some([Subject::Closed; 2]),
+                Some(Endpoint { pod: Some(pod), .. }) => {
+                    let pod = Arc::clone(pod);
+                    let of_pod = (
+                        pod.namespace.clone(),
+                        Arc::clone(&pod.labels),
+                        pod.ports.clone(),
+                    );
+                    // Pods on the host's network are judged by nothing.
+                    let memory = (!pod.host_network).then_some(of_pod);
+                    let found = memory.as_ref().and_then(|key| known.get(key)).copied();
+                    let groups = found.map(|groups| groups.map(|group| self.join_again(group)));
+                    let groups = groups.unwrap_or_else(|| self.join(&pod));
+                    known.extend(memory.map(|key| (key, groups)));
+                    Some(groups.map(|group| group.map_or(Subject::Open, Subject::Group)))
+                }
             };
-            cidrs.insert(*key, classes.number(signature, scope));
+            former.extend(match subjects {
+                Some(subjects) => self.desired.slots.insert(slot, subjects),
+                None => self.desired.slots.remove(&slot),
+            });
         }
-        let mut of_nodes: HashMap<Addr, Vec<u32>> = HashMap::new();
-        for node in self.nodes.values() {
-            for addr in &node.addresses {
-                of_nodes
-                    .entry(*addr)
-                    .or_default()
-                    .extend(scope.nodes_of(&node.labels));
+        // Last, so that what old and new groups have in common stays.
+        for subject in former.into_iter().flatten() {
+            if let Subject::Group(group) = subject {
+                self.groups
+                    .give_back(group, &mut self.scope, &mut self.desired);
             }
         }
-        let mut owners: BTreeMap<Addr, Option<&PodEntry>> =
-            of_nodes.keys().map(|addr| (*addr, None)).collect();
-        owners.extend(
-            self.owners()
-                .into_iter()
-                .map(|(addr, entry)| (addr, Some(entry))),
-        );
-        for (addr, entry) in owners {
-            let matched = entry.and_then(|entry| entry.matched.as_deref());
-            let mut peers = matched.unwrap_or_default().to_vec();
-            peers.extend(of_nodes.get(&addr).into_iter().flatten());
-            peers.sort_unstable();
-            peers.dedup();
-            if let Some(prefix) = prefixes.lookup(addr) {
-                peers.extend(&prefix.blocks);
-                peers.sort_unstable();
-            }
-            let signature = Signature {
-                unknown_pod: false,
-                ports: entry
-                    .map(|entry| scope.ports_of(&peers, &entry.info.ports))
-                    .unwrap_or_default(),
-                peers,
-            };
-            let class = classes.number(signature, scope);
-            // What the prefixes say anyway needs no entry of its own.
-            if cidrs.lookup(addr).copied().unwrap_or(0) != class {
-                desired.peers.insert(addr, class);
-            }
-        }
-        desired.cidrs = cidrs;
     }
 
-    /// How an endpoint is judged, (ingress, egress).
-    fn judge(&self, endpoint: &Endpoint) -> [Judged; 2] {
-        if endpoint.local.pod.is_none() {
-            return [Judged::Open, Judged::Open];
-        }
-        let Some(pod) = &endpoint.pod else {
-            return [Judged::Closed, Judged::Closed];
-        };
+    fn join_again(&mut self, group: Option<Number>) -> Option<Number> {
+        self.groups.join_again(group?);
+        group
+    }
+
+    /// The groups of a pod, (ingress, egress).
+    fn join(&mut self, pod: &crate::census::PodInfo) -> [Option<Number>; 2] {
         let selecting = self.selecting(pod);
-        Direction::ALL.map(|direction| {
-            match Group::build(direction, &selecting, |name| pod.port(name)) {
-                Some(group) => Judged::By(Arc::new(group)),
-                None => Judged::Open,
+        let groups = Direction::ALL
+            .map(|direction| Group::build(direction, &selecting, |name| pod.port(name)));
+        groups.map(|group| Some(self.groups.take(group?, &mut self.scope, &mut self.desired)))
+    }
+
+    /// Adds pods of which other named ports are asked for.
+    fn find_named(&self, addresses: &mut BTreeSet<Addr>) {
+        for user in &self.scope.changes.named {
+            let Some(peer) = user else {
+                addresses.extend(self.census.all());
+                continue;
+            };
+            match self.scope.peer(*peer).map(|peer| &peer.kind) {
+                Some(PeerKind::Block(block)) => addresses.extend(self.census.within(&block.cidr)),
+                Some(PeerKind::Pods { .. }) => {
+                    addresses.extend(self.census.profiles.addresses_of(&self.scope, *peer));
+                }
+                // Nodes have no named ports.
+                Some(PeerKind::Nodes(_)) | None => {}
             }
+        }
+    }
+
+    /// Makes the prefixes again if blocks or pod CIDRs have changed, and adds what lies in those that
+    /// did.
+    fn find_prefixes(&mut self, addresses: &mut BTreeSet<Addr>) {
+        let changes = &self.scope.changes;
+        let is_block = |number: &Number| {
+            let peer = self.scope.peer(*number);
+            peer.is_some_and(|peer| matches!(peer.kind, PeerKind::Block(_)))
+        };
+        let changed = changes.added.iter().chain(&changes.removed).any(is_block);
+        if !changed && !changes.unknown_pods && !self.dirty.prefixes {
+            return;
+        }
+        self.dirty.prefixes = false;
+        let tells = self.scope.tells_unknown_pods();
+        let nodes = self.nodes.values().filter(|_| tells);
+        let new = prefixes(&self.scope, nodes.flat_map(|node| &node.pod_cidrs));
+        let old = std::mem::replace(&mut self.prefixes, new);
+        for key in changed_prefixes(&old, &self.prefixes) {
+            addresses.extend(self.census.within(&key));
+            self.set_prefix(key);
+        }
+    }
+
+    fn set_prefix(&mut self, key: LpmKey) {
+        let class = self.prefixes.get(&key).map(|prefix| Signature {
+            unknown_pod: prefix.pods,
+            peers: prefix.blocks.clone(),
+            ports: Vec::new(),
+        });
+        let class = class.map(|signature| {
+            self.classes
+                .take(&signature, &self.scope, &mut self.desired)
+        });
+        let old = self.desired.cidrs.remove(&key);
+        if let Some(class) = class {
+            self.desired.cidrs.insert(key, class);
+        }
+        if old != class {
+            self.desired.touched.cidrs.insert(key);
+        }
+        if let Some(old) = old {
+            self.classes.give_back(old, &mut self.desired);
+        }
+    }
+
+    /// Adds the nodes' addresses if rules that name nodes have come or gone.
+    fn find_nodes(&self, addresses: &mut BTreeSet<Addr>) {
+        let changes = &self.scope.changes;
+        let names_nodes = |number: &Number| {
+            let peer = self.scope.peer(*number);
+            peer.is_some_and(|peer| matches!(peer.kind, PeerKind::Nodes(_)))
+        };
+        if changes
+            .added
+            .iter()
+            .chain(&changes.removed)
+            .any(names_nodes)
+        {
+            addresses.extend(
+                self.nodes
+                    .values()
+                    .flat_map(|node| node.addresses.iter().copied()),
+            );
+        }
+    }
+
+    /// Finds the classes of these addresses.
+    fn find_classes(&mut self, addresses: &BTreeSet<Addr>) {
+        let mut last: Option<(Signature, Number)> = None;
+        for addr in addresses {
+            let new = self.signature(*addr).and_then(|signature| {
+                let class = match &last {
+                    // Neighbours are often alike.
+                    Some((same, class)) if *same == signature => {
+                        self.classes.take_again(*class);
+                        *class
+                    }
+                    _ => self
+                        .classes
+                        .take(&signature, &self.scope, &mut self.desired),
+                };
+                last = Some((signature, class));
+                // What the prefixes say anyway needs no entry of its own.
+                let by_prefix = self.desired.cidrs.lookup(*addr).copied().unwrap_or(WORLD);
+                if by_prefix == class {
+                    self.classes.give_back(class, &mut self.desired);
+                    last = None;
+                    return None;
+                }
+                Some(class)
+            });
+            let old = match new {
+                Some(class) => self.desired.peers.insert(*addr, class),
+                None => self.desired.peers.remove(addr),
+            };
+            if old != new {
+                self.desired.touched.peers.insert(*addr);
+            }
+            if let Some(old) = old {
+                self.classes.give_back(old, &mut self.desired);
+            }
+        }
+    }
+
+    /// What the rules can tell of an address; none if it is of no known pod or node.
+    fn signature(&self, addr: Addr) -> Option<Signature> {
+        let pod = self.pod_at(addr);
+        let mut nodes = self.census.nodes(addr).peekable();
+        if pod.is_none() && nodes.peek().is_none() {
+            return None;
+        }
+        let profile = pod.and_then(|pod| pod.profile);
+        let mut peers: Vec<Number> = profile
+            .into_iter()
+            .flat_map(|profile| self.census.profiles.matched(profile))
+            .collect();
+        if self.scope.has_nodes() {
+            let known = nodes.filter_map(|name| self.nodes.get(name));
+            peers.extend(known.flat_map(|node| self.scope.nodes_of(&node.labels)));
+        }
+        if let Some(prefix) = self.prefixes.lookup(addr) {
+            peers.extend(&prefix.blocks);
+        }
+        peers.sort_unstable();
+        peers.dedup();
+        let ports = pod.map(|pod| self.scope.ports_of(&peers, &pod.info.ports));
+        Some(Signature {
+            unknown_pod: false,
+            ports: ports.unwrap_or_default(),
+            peers,
         })
     }
 
-    /// The policies that select a pod.
-    fn selecting(&self, pod: &PodInfo) -> Selecting<'_> {
-        if pod.host_network {
-            return Selecting::default();
-        }
-        let of_namespace = self.policies.get(&pod.namespace).into_iter();
-        let policies = of_namespace.flat_map(BTreeMap::values);
-        let implied;
-        let labels = match self.namespaces.get(&pod.namespace) {
-            Some(labels) => labels,
-            None => {
-                implied = namespace_labels(&pod.namespace, None);
-                &implied
+    /// Who has an address: this node's own record says it of its endpoints.
+    fn pod_at(&self, addr: Addr) -> Option<&PodEntry> {
+        match self.census.endpoint(addr) {
+            None => self.census.owner(addr),
+            Some(slot) => {
+                let pod = self.pod_of(self.endpoints.get(&slot)?);
+                pod.filter(|pod| pod.info.is_peer())
             }
-        };
-        let cluster = self.cluster_policies.values();
-        let mut cluster: Vec<_> = cluster.filter(|p| p.selects(labels, &pod.labels)).collect();
-        cluster.sort_by_key(|policy| policy.order());
-        Selecting {
-            cluster,
-            policies: policies
-                .filter(|p| p.selector.matches(&pod.labels))
-                .collect(),
         }
     }
+
+    /// Makes the rows of groups and classes that are new.
+    fn fill_rows(&mut self) {
+        let groups = std::mem::take(&mut self.groups.added);
+        let classes = std::mem::take(&mut self.classes.added);
+        for group in &groups {
+            self.fill_row(*group, WORLD);
+            let bases: Vec<Number> = self.classes.bases().collect();
+            bases.iter().for_each(|base| self.fill_row(*group, *base));
+            let (peers, names, unknown) = self.groups.narrow(*group, &self.scope);
+            let told: BTreeSet<Number> = self
+                .classes
+                .of_peers(&peers)
+                .chain(self.classes.of_names(&names))
+                .chain(self.classes.unknown().filter(|_| unknown))
+                .chain(self.classes.without_base())
+                .collect();
+            told.iter().for_each(|class| self.fill_row(*group, *class));
+        }
+        // A class's row is compared with that of its base.
+        let (bases, others): (Vec<Number>, Vec<Number>) = classes
+            .iter()
+            .partition(|class| self.desired.base(**class) == **class);
+        for class in bases.iter().chain(&others) {
+            let Some(signature) = self.classes.signature(*class).cloned() else {
+                continue;
+            };
+            let narrow = |peer: &Number| !self.scope.peer(*peer).is_some_and(is_wide);
+            let whole = self.classes.stands_alone(*class);
+            let peers = signature.peers.iter().copied();
+            let peers: Vec<Number> = peers.filter(|peer| whole || narrow(peer)).collect();
+            let telling = self.groups.telling(&signature, &peers);
+            for group in telling.difference(&groups) {
+                self.fill_row(*group, *class);
+            }
+        }
+    }
+
+    /// Gives a group a row for a class where that is not the row of its base, or of the world.
+    fn fill_row(&mut self, group: Number, class: Number) {
+        let of_class = match class {
+            WORLD => Some(Signature::default()),
+            class => self.classes.signature(class).cloned(),
+        };
+        let table = of_class.and_then(|signature| self.groups.table(group, &signature));
+        let Some(table) = table else { return };
+        let default = match class {
+            WORLD => None,
+            class => self.desired.default_row(group, class),
+        };
+        let differs = default
+            .is_none_or(|default| !Arc::ptr_eq(default, &table) && !same_verdicts(default, &table));
+        if differs {
+            self.desired.set_row(group, class, table);
+        }
+    }
+}
+
+fn changed_prefixes(old: &Lpm<Prefix>, new: &Lpm<Prefix>) -> Vec<LpmKey> {
+    let gone = old.iter().filter(|(key, _)| new.get(key).is_none());
+    let differs = |(key, prefix): &(&LpmKey, &Prefix)| old.get(key) != Some(*prefix);
+    let changed = new.iter().filter(differs);
+    gone.chain(changed).map(|(key, _)| *key).collect()
 }

@@ -1,51 +1,64 @@
-//! The objects, indexed, and what is remembered of the last compilation.
+//! The objects, indexed, and what is compiled of them.
 
 mod compile;
-mod pod;
-mod rows;
+mod endpoint;
+mod groups;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use weir_abi::Addr;
 use weir_abi::policy::LpmKey;
+use weir_crd::ClusterNetworkPolicy;
 
+use crate::census::{Census, PodInfo, namespace_labels};
 use crate::cidr;
+use crate::class::{Classes, Prefix};
 use crate::cluster_policy::ClusterPolicy;
-use crate::event::{Dirty, Event, LocalEndpoint, ObjectName};
-use crate::group::Group;
+use crate::desired::Desired;
+use crate::event::{Dirty, Event, ObjectName};
+use crate::lpm::Lpm;
 use crate::policy::{Policy, object_name};
 use crate::problem::Problem;
 use crate::scope::Scope;
 use crate::selector::Labels;
-use pod::{PodInfo, namespace_labels};
+use endpoint::Endpoint;
+use groups::Groups;
 
-/// All objects that policy depends on. What an event changes is marked; [`Index::compile`] does
-/// again only what the marks ask for: a pod's new address matches no selector again, a policy
-/// touches the groups of its own namespace.
+/// All objects that policy depends on, and what they add up to. What an event changes is marked;
+/// [`Index::compile`] makes again only what the marks ask for.
 #[derive(Clone, Debug)]
 pub struct Index {
     node: String,
-    namespaces: HashMap<String, Labels>,
-    pods: BTreeMap<ObjectName, PodEntry>,
     /// By namespace, then by name.
     policies: BTreeMap<String, BTreeMap<String, Policy>>,
     cluster_policies: BTreeMap<String, ClusterPolicy>,
     nodes: BTreeMap<String, NodeInfo>,
     endpoints: BTreeMap<u32, Endpoint>,
-    scope: Arc<Scope>,
-    /// Some endpoint's groups have changed since `scope` was made.
-    groups_changed: bool,
+    /// Slots by the pod's name.
+    endpoints_of: HashMap<ObjectName, BTreeSet<u32>>,
+    census: Census,
+    scope: Scope,
+    groups: Groups,
+    classes: Classes,
+    prefixes: Lpm<Prefix>,
+    desired: Desired,
+    dirty: Marks,
 }
 
-#[derive(Clone, Debug)]
-struct PodEntry {
-    info: Arc<PodInfo>,
-    /// The numbers of the selectors of `scope` that match it; none: not yet looked for.
-    matched: Option<Arc<[u32]>>,
+/// What has to be looked at again.
+#[derive(Clone, Debug, Default)]
+struct Marks {
+    /// Endpoints, by slot.
+    endpoints: BTreeSet<u32>,
+    addresses: BTreeSet<Addr>,
+    /// The pod CIDRs of nodes.
+    prefixes: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,149 +69,8 @@ struct NodeInfo {
     problems: Vec<Problem>,
 }
 
-#[derive(Clone, Debug)]
-struct Endpoint {
-    local: LocalEndpoint,
-    /// The pod as it was last seen: when the object is gone, its policy stays until the endpoint
-    /// is removed.
-    pod: Option<Arc<PodInfo>>,
-    /// (ingress, egress); none: to be made.
-    groups: Option<[Judged; 2]>,
-}
-
-#[derive(Clone, Debug)]
-enum Judged {
-    Closed,
-    Open,
-    By(Arc<Group>),
-}
-
-impl Index {
-    /// An empty index of the node of that name.
-    pub fn new(node: impl Into<String>) -> Self {
-        Self {
-            node: node.into(),
-            namespaces: HashMap::new(),
-            pods: BTreeMap::new(),
-            policies: BTreeMap::new(),
-            cluster_policies: BTreeMap::new(),
-            nodes: BTreeMap::new(),
-            endpoints: BTreeMap::new(),
-            scope: Arc::default(),
-            groups_changed: false,
-        }
-    }
-
-    /// The node whose policy this is.
-    pub fn node(&self) -> &str {
-        &self.node
-    }
-
-    /// Takes in one change.
-    pub fn apply(&mut self, event: Event) -> Dirty {
-        Dirty(match event {
-            Event::ApplyNamespace(namespace) => {
-                let name = namespace.metadata.name.unwrap_or_default();
-                let labels = namespace_labels(&name, namespace.metadata.labels.as_ref());
-                self.set_namespace(name, Some(labels))
-            }
-            Event::DeleteNamespace(name) => self.set_namespace(name, None),
-            Event::ApplyPod(pod) => self.apply_pod(&pod),
-            Event::DeletePod(name) => self.pods.remove(&name).is_some(),
-            Event::ApplyPolicy(policy) => {
-                let policy = Policy::parse(&policy);
-                let of_namespace = self
-                    .policies
-                    .entry(policy.name.namespace.clone())
-                    .or_default();
-                let namespace = policy.name.namespace.clone();
-                of_namespace.insert(policy.name.name.clone(), policy);
-                self.forget_groups(&namespace)
-            }
-            Event::DeletePolicy(ObjectName { namespace, name }) => {
-                let of_namespace = self.policies.get_mut(&namespace);
-                let removed = of_namespace
-                    .and_then(|policies| policies.remove(&name))
-                    .is_some();
-                removed && self.forget_groups(&namespace)
-            }
-            Event::ApplyClusterPolicy(policy) => {
-                let policy = ClusterPolicy::parse(&policy);
-                self.cluster_policies.insert(policy.name.clone(), policy);
-                self.forget_all_groups()
-            }
-            Event::DeleteClusterPolicy(name) => {
-                self.cluster_policies.remove(&name).is_some() && self.forget_all_groups()
-            }
-            Event::ApplyNode(node) => self.apply_node(&node),
-            Event::DeleteNode(name) => self.nodes.remove(&name).is_some(),
-            Event::ApplyEndpoint(endpoint) => self.apply_endpoint(endpoint),
-            Event::DeleteEndpoint(slot) => {
-                let removed = self.endpoints.remove(&slot).is_some();
-                self.groups_changed |= removed;
-                removed
-            }
-        })
-    }
-
-    /// What could not be used of the objects, sorted.
-    pub fn problems(&self) -> Vec<Problem> {
-        let policies = self.policies.values().flat_map(BTreeMap::values);
-        let of_policies = policies.flat_map(|policy| &policy.problems);
-        let of_cluster = self.cluster_policies.values();
-        let of_policies = of_policies.chain(of_cluster.flat_map(|policy| &policy.problems));
-        let of_nodes = self.nodes.values().flat_map(|node| &node.problems);
-        let mut problems: Vec<_> = of_policies.chain(of_nodes).cloned().collect();
-        problems.sort();
-        problems
-    }
-
-    fn set_namespace(&mut self, name: String, labels: Option<Labels>) -> bool {
-        let old = match labels {
-            Some(labels) if self.namespaces.get(&name) == Some(&labels) => return false,
-            Some(labels) => self.namespaces.insert(name.clone(), labels),
-            None => self.namespaces.remove(&name),
-        };
-        let pods = self
-            .pods
-            .values_mut()
-            .filter(|pod| pod.info.namespace == name);
-        let mut used = old.is_some();
-        for pod in pods {
-            pod.matched = None;
-            used = true;
-        }
-        if !self.cluster_policies.is_empty() {
-            // Whether they select its pods may have changed.
-            self.forget_groups(&name);
-        }
-        used
-    }
-
-    fn apply_pod(&mut self, pod: &Pod) -> bool {
-        let name = object_name(&pod.metadata);
-        let info = PodInfo::read(name.namespace.clone(), pod);
-        let mut matched = None;
-        if let Some(old) = self.pods.get(&name) {
-            if *old.info == info {
-                return false;
-            }
-            if old.info.labels == info.labels {
-                matched.clone_from(&old.matched);
-            }
-        }
-        let info = Arc::new(info);
-        for endpoint in self.endpoints.values_mut() {
-            if endpoint.is_of(&name, &info) {
-                self.groups_changed |= endpoint.learn(&info);
-            }
-        }
-        self.pods.insert(name, PodEntry { info, matched });
-        true
-    }
-
-    fn apply_node(&mut self, node: &Node) -> bool {
-        let name = node.metadata.name.clone().unwrap_or_default();
+impl NodeInfo {
+    fn read(name: &str, node: &Node) -> Self {
         let spec = node.spec.as_ref();
         let listed = spec
             .and_then(|s| s.pod_cidrs.as_ref())
@@ -214,122 +86,209 @@ impl Index {
             path: format!("spec.podCIDRs[{i}]"),
             reason: format!("{reason}; passed over"),
         };
-        let listed = node
-            .status
-            .iter()
-            .flat_map(|s| s.addresses.iter().flatten());
-        let parsed = listed.filter_map(|a| a.address.parse::<std::net::IpAddr>().ok());
-        let info = NodeInfo {
+        let status = node.status.iter();
+        let listed = status.flat_map(|s| s.addresses.iter().flatten());
+        let parsed = listed.filter_map(|a| a.address.parse::<IpAddr>().ok());
+        Self {
             pod_cidrs,
             labels: node.metadata.labels.clone().unwrap_or_default(),
             addresses: parsed.map(Addr::from).collect(),
             problems: refused.into_iter().map(problem).collect(),
-        };
-        let old = self.nodes.insert(name, info.clone());
-        old != Some(info)
-    }
-
-    fn apply_endpoint(&mut self, local: LocalEndpoint) -> bool {
-        let old = self.endpoints.get(&local.slot);
-        if old.is_some_and(|old| old.local == local) {
-            return false;
         }
-        let same_pod = old.filter(|old| old.local.pod == local.pod);
-        let mut endpoint = Endpoint {
-            pod: same_pod.and_then(|old| old.pod.clone()),
-            groups: None,
-            local,
-        };
-        if let Some(name) = endpoint.local.pod.as_ref().map(|pod| pod.name.clone())
-            && let Some(entry) = self.pods.get(&name)
-            && endpoint.is_of(&name, &entry.info)
-        {
-            endpoint.pod = Some(Arc::clone(&entry.info));
-        }
-        self.groups_changed = true;
-        self.endpoints.insert(endpoint.local.slot, endpoint);
-        true
-    }
-
-    /// The groups of the namespace's endpoints have to be made again.
-    fn forget_groups(&mut self, namespace: &str) -> bool {
-        for endpoint in self.endpoints.values_mut() {
-            if endpoint
-                .pod
-                .as_ref()
-                .is_some_and(|pod| pod.namespace == namespace)
-            {
-                endpoint.groups = None;
-                self.groups_changed = true;
-            }
-        }
-        true
-    }
-
-    /// The groups of all endpoints have to be made again.
-    fn forget_all_groups(&mut self) -> bool {
-        for endpoint in self.endpoints.values_mut() {
-            endpoint.groups = None;
-        }
-        self.groups_changed = true;
-        true
-    }
-
-    /// The pod of an endpoint, while its object is there.
-    fn pod_of(&self, endpoint: &Endpoint) -> Option<&PodEntry> {
-        let name = &endpoint.local.pod.as_ref()?.name;
-        self.pods
-            .get(name)
-            .filter(|entry| endpoint.is_of(name, &entry.info))
-    }
-
-    /// Who has which address: this node's own record says it of its endpoints; of other pods the
-    /// newest, and of equally new ones the one whose name comes last.
-    fn owners(&self) -> HashMap<Addr, &PodEntry> {
-        let mut owners: HashMap<Addr, &PodEntry> = HashMap::new();
-        for entry in self.pods.values().filter(|entry| entry.info.is_peer()) {
-            for addr in &entry.info.addresses {
-                let owner = owners.entry(*addr).or_insert(entry);
-                if owner.info.created <= entry.info.created {
-                    *owner = entry;
-                }
-            }
-        }
-        for endpoint in self.endpoints.values() {
-            let pod = self.pod_of(endpoint).filter(|entry| entry.info.is_peer());
-            for addr in endpoint
-                .local
-                .addresses
-                .iter()
-                .map(|addr| Addr::from(*addr))
-            {
-                match pod {
-                    Some(pod) => owners.insert(addr, pod),
-                    None => owners.remove(&addr),
-                };
-            }
-        }
-        owners
     }
 }
 
-impl Endpoint {
-    fn is_of(&self, name: &ObjectName, pod: &PodInfo) -> bool {
-        let mine = self.local.pod.as_ref();
-        mine.is_some_and(|mine| mine.name == *name && pod.has_uid(mine.uid.as_ref()))
+impl Index {
+    /// An empty index of the node of that name.
+    pub fn new(node: impl Into<String>) -> Self {
+        Self {
+            node: node.into(),
+            policies: BTreeMap::new(),
+            cluster_policies: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            endpoints_of: HashMap::new(),
+            census: Census::default(),
+            scope: Scope::default(),
+            groups: Groups::default(),
+            classes: Classes::default(),
+            prefixes: Lpm::default(),
+            desired: Desired::default(),
+            dirty: Marks::default(),
+        }
     }
 
-    /// Notes the pod's present state; whether groups may change by it.
-    fn learn(&mut self, pod: &Arc<PodInfo>) -> bool {
-        let same = self.pod.as_ref().is_some_and(|old| {
-            old.labels == pod.labels
-                && old.ports == pod.ports
-                && old.host_network == pod.host_network
-        });
-        self.pod = Some(Arc::clone(pod));
-        if !same {
-            self.groups = None;
+    /// The node whose policy this is.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// What [`Index::compile`] last made.
+    pub fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
+    /// To be called when a plan for what was last compiled has been performed to its end: the next
+    /// one may be made by [`crate::plan_changes`].
+    pub fn settled(&mut self) {
+        self.desired.settled();
+    }
+
+    /// Takes in one change.
+    pub fn apply(&mut self, event: Event) -> Dirty {
+        Dirty(match event {
+            Event::ApplyNamespace(namespace) => {
+                let name = namespace.metadata.name.unwrap_or_default();
+                let labels = namespace_labels(&name, namespace.metadata.labels.as_ref());
+                self.set_namespace(&name, Some(labels))
+            }
+            Event::DeleteNamespace(name) => self.set_namespace(&name, None),
+            Event::ApplyPod(pod) => self.apply_pod(&pod),
+            Event::DeletePod(name) => self.delete_pod(&name),
+            Event::ApplyPolicy(policy) => self.apply_policy(&policy),
+            Event::DeletePolicy(name) => self.delete_policy(&name),
+            Event::ApplyClusterPolicy(policy) => self.apply_cluster_policy(&policy),
+            Event::DeleteClusterPolicy(name) => self.delete_cluster_policy(&name),
+            Event::ApplyNode(node) => {
+                let name = node.metadata.name.clone().unwrap_or_default();
+                let info = NodeInfo::read(&name, &node);
+                self.set_node(name, Some(info))
+            }
+            Event::DeleteNode(name) => self.set_node(name, None),
+            Event::ApplyEndpoint(endpoint) => self.apply_endpoint(endpoint),
+            Event::DeleteEndpoint(slot) => self.delete_endpoint(slot),
+        })
+    }
+
+    /// What could not be used of the objects, sorted.
+    pub fn problems(&self) -> Vec<Problem> {
+        let policies = self.policies.values().flat_map(BTreeMap::values);
+        let of_policies = policies.flat_map(|policy| &policy.problems);
+        let of_cluster = self.cluster_policies.values();
+        let of_cluster = of_cluster.flat_map(|policy| &policy.problems);
+        let of_nodes = self.nodes.values().flat_map(|node| &node.problems);
+        let all = of_policies.chain(of_cluster).chain(of_nodes);
+        let mut problems: Vec<_> = all.cloned().collect();
+        problems.sort();
+        problems
+    }
+
+    fn set_namespace(&mut self, name: &str, labels: Option<Labels>) -> bool {
+        if !self.census.profiles.set_namespace(name, labels) {
+            return false;
         }
-        !same
+        if !self.cluster_policies.is_empty() {
+            // They may select other pods of it now.
+            self.judge_again(|pod| pod.namespace == name);
+        }
+        true
+    }
+
+    fn apply_pod(&mut self, pod: &Pod) -> bool {
+        let name = object_name(&pod.metadata);
+        let mut info = PodInfo::read(name.namespace.clone(), pod);
+        let old = self.census.pod(&name).map(|old| Arc::clone(&old.info));
+        if let Some(old) = old {
+            if *old == info {
+                return false;
+            }
+            self.dirty.addresses.extend(&old.addresses);
+        }
+        self.dirty.addresses.extend(&info.addresses);
+        self.census.profiles.share_labels(&mut info);
+        let info = Arc::new(info);
+        self.census.set_pod(&name, Arc::clone(&info));
+        self.pod_changed(&name, Some(&info));
+        true
+    }
+
+    fn delete_pod(&mut self, name: &ObjectName) -> bool {
+        let Some(old) = self.census.remove_pod(name) else {
+            return false;
+        };
+        self.dirty.addresses.extend(&old.addresses);
+        self.pod_changed(name, None);
+        true
+    }
+
+    fn apply_policy(&mut self, object: &NetworkPolicy) -> bool {
+        let policy = Policy::parse(object);
+        let ObjectName { namespace, name } = policy.name.clone();
+        let selector = policy.selector.clone();
+        let of_namespace = self.policies.entry(namespace.clone()).or_default();
+        let old = of_namespace.insert(name, policy);
+        self.judge_again(|pod| {
+            let selects = |selector: &crate::selector::Selector| selector.matches(&pod.labels);
+            pod.namespace == namespace
+                && (selects(&selector) || old.as_ref().is_some_and(|old| selects(&old.selector)))
+        });
+        true
+    }
+
+    fn delete_policy(&mut self, ObjectName { namespace, name }: &ObjectName) -> bool {
+        let of_namespace = self.policies.get_mut(namespace);
+        let Some(old) = of_namespace.and_then(|policies| policies.remove(name)) else {
+            return false;
+        };
+        self.judge_again(|pod| pod.namespace == *namespace && old.selector.matches(&pod.labels));
+        true
+    }
+
+    fn apply_cluster_policy(&mut self, object: &ClusterNetworkPolicy) -> bool {
+        let policy = ClusterPolicy::parse(object);
+        let name = policy.name.clone();
+        let old = self.cluster_policies.insert(name.clone(), policy.clone());
+        self.judge_by(&policy);
+        if let Some(old) = old {
+            self.judge_by(&old);
+        }
+        true
+    }
+
+    fn delete_cluster_policy(&mut self, name: &str) -> bool {
+        let removed = self.cluster_policies.remove(name);
+        if let Some(old) = &removed {
+            self.judge_by(old);
+        }
+        removed.is_some()
+    }
+
+    /// The subjects of a policy are judged by other policies now.
+    fn judge_by(&mut self, policy: &ClusterPolicy) {
+        let all = self
+            .endpoints
+            .values()
+            .filter_map(|endpoint| endpoint.pod.as_ref());
+        let namespaces: BTreeSet<&str> = all.map(|pod| pod.namespace.as_str()).collect();
+        let labels = |name: &str| self.census.profiles.namespace(name).into_owned();
+        let labels: HashMap<String, Labels> = namespaces
+            .into_iter()
+            .map(|name| (name.to_owned(), labels(name)))
+            .collect();
+        self.judge_again(|pod| {
+            let of_namespace = labels.get(&pod.namespace);
+            of_namespace.is_some_and(|labels| policy.selects(labels, &pod.labels))
+        });
+    }
+
+    fn set_node(&mut self, name: String, info: Option<NodeInfo>) -> bool {
+        let old = match &info {
+            Some(info) => self.nodes.insert(name.clone(), info.clone()),
+            None => self.nodes.remove(&name),
+        };
+        if old == info {
+            return false;
+        }
+        let cidrs = |info: &Option<NodeInfo>| info.as_ref().map(|info| info.pod_cidrs.clone());
+        self.dirty.prefixes |= cidrs(&old) != cidrs(&info);
+        for addr in old.iter().flat_map(|old| &old.addresses) {
+            self.census.remove_node(*addr, &name);
+            self.dirty.addresses.insert(*addr);
+        }
+        for addr in info.iter().flat_map(|info| &info.addresses) {
+            self.census.add_node(*addr, &name);
+            self.dirty.addresses.insert(*addr);
+        }
+        true
     }
 }

@@ -3,6 +3,7 @@
 mod ids;
 mod moves;
 mod planner;
+mod routes;
 mod sizes;
 mod slots;
 mod sweep;
@@ -15,6 +16,7 @@ use crate::desired::Desired;
 use crate::established::Established;
 use crate::limits::{CapacityError, Limits};
 use crate::write::Write;
+use planner::{Extent, Planner};
 
 /// The writes of one change, in four phases. They are performed in order, and not further than the
 /// first that fails; a new plan made from what the kernel then holds goes on from there.
@@ -60,7 +62,18 @@ pub fn plan_within(
     limits: &Limits,
     established: Established,
 ) -> Result<Plan, CapacityError> {
-    planner::Planner::new(actual, desired, limits, established).plan()
+    Planner::new(actual, desired, limits, established, Extent::Whole).plan()
+}
+
+/// The same, where `actual` is what the last plan was performed on and [`crate::Index::settled`] was
+/// told so: only what has changed since is looked at.
+pub fn plan_changes(
+    actual: &Actual,
+    desired: &Desired,
+    limits: &Limits,
+    established: Established,
+) -> Result<Plan, CapacityError> {
+    Planner::new(actual, desired, limits, established, Extent::Touched).plan()
 }
 
 /// Deletes rows, rules and ids that nothing refers to, in maps of the ABI's sizes; see
@@ -80,6 +93,19 @@ pub fn sweep_within(
     established: Established,
 ) -> Vec<Write> {
     match plan_within(actual, desired, limits, established) {
+        Ok(plan) if !plan.is_empty() => Vec::new(),
+        _ => sweep::unused(actual),
+    }
+}
+
+/// The same, on the condition of [`plan_changes`].
+pub fn sweep_changes(
+    actual: &Actual,
+    desired: &Desired,
+    limits: &Limits,
+    established: Established,
+) -> Vec<Write> {
+    match plan_changes(actual, desired, limits, established) {
         Ok(plan) if !plan.is_empty() => Vec::new(),
         _ => sweep::unused(actual),
     }

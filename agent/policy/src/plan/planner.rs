@@ -1,61 +1,66 @@
 //! How a plan is made. `docs/policy.md` says why it is right.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use weir_abi::policy::{ClassId, DecisionKey, GroupId, IdKind, PolicySlot, RuleId};
+use weir_abi::policy::{ClassId, DecisionKey, GroupId, IdKind, RuleId};
 
 use super::Plan;
 use super::ids::Ids;
-use super::moves::{Move, moves};
+use super::moves::{Move, Places, moves};
+use super::routes::Route;
 use super::sizes::check_sizes;
 use super::slots::{SlotChange, slots};
 use super::tables::{TableId, Tables};
+use crate::Established;
 use crate::actual::Actual;
-use crate::desired::Desired;
-use crate::established::Established;
-use crate::hash::{ContentHasher, Key};
+use crate::desired::{Desired, WORLD};
+use crate::hash::Key;
 use crate::limits::{CapacityError, Limits};
+use crate::rule::RuleName;
+use crate::slab::Number;
 use crate::write::Write;
 
-pub(super) struct Planner<'a> {
-    actual: &'a Actual,
-    limits: &'a Limits,
-    established: Established,
-    ids: Ids<'a>,
-    tables: Tables<'a>,
-    rules: Vec<Write>,
-    /// The kernel's number of each desired class.
-    classes: Vec<ClassId>,
-    /// The compiled tables, group by group.
-    rows: Vec<TableId>,
-    /// Groups that a slot is in.
-    old: BTreeSet<GroupId>,
-    /// Groups that a slot is to be in, with their index in `Desired` and their content.
-    new: BTreeMap<GroupId, (usize, Key)>,
-    /// Classes that an address has.
-    reachable: HashSet<ClassId>,
-    slots: Vec<SlotChange>,
-    moves: Vec<Move>,
-    /// Rows that nothing refers to yet, or that are what they were.
-    fresh: BTreeMap<DecisionKey, TableId>,
-    /// Rows in use that are not what they ought to be.
-    repairs: BTreeMap<DecisionKey, TableId>,
-    /// Groups before and after of which some verdict changes.
-    changed: BTreeSet<GroupId>,
-    /// Stand-ins for groups of `changed` that a slot is to join.
-    aliases: BTreeMap<GroupId, GroupId>,
+/// How much a plan looks at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Extent {
+    /// Everything.
+    Whole,
+    /// What [`crate::desired::Touched`] names; all else is known to be in force.
+    Touched,
 }
 
-/// How the addresses of one class get to another.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Route {
-    /// At once: no verdict of the old groups changes by it.
-    Direct,
-    /// After the flip, in one step.
-    Late,
-    /// At once to a class of its own, with old verdicts for old and new ones for new groups, and
-    /// from there after the flip; whether that changes verdicts.
-    Via(ClassId, bool),
+/// Rows by the class and group that have them.
+pub(super) type Rows = BTreeMap<DecisionKey, TableId>;
+
+pub(super) struct Planner<'a> {
+    pub actual: &'a Actual,
+    pub desired: &'a Desired,
+    limits: &'a Limits,
+    established: Established,
+    extent: Extent,
+    pub ids: Ids<'a>,
+    pub tables: Tables<'a>,
+    /// New names of rules, and the kernel's numbers of those met.
+    rules: Vec<Write>,
+    rule_numbers: HashMap<Key, RuleId>,
+    class_numbers: HashMap<Number, ClassId>,
+    /// The kernel's numbers of the groups that a slot is to be in, and back.
+    pub groups: HashMap<Number, GroupId>,
+    pub new: BTreeMap<GroupId, Number>,
+    pub slots: Vec<SlotChange>,
+    moves: Vec<Move>,
+    /// Rows that nothing refers to yet, or that are what they were.
+    pub fresh: Rows,
+    /// Rows in use that are not what they ought to be.
+    repairs: Rows,
+    /// Groups before and after of which some verdict changes.
+    pub changed: BTreeSet<GroupId>,
+    /// Stand-ins for groups of `changed` that a slot is to join.
+    pub aliases: BTreeMap<GroupId, GroupId>,
+    /// Groups of before for which rows of a class are copied.
+    pub copied: BTreeSet<(ClassId, GroupId)>,
+    /// Classes that addresses move to before the flip.
+    pub entered: BTreeSet<ClassId>,
 }
 
 impl<'a> Planner<'a> {
@@ -64,86 +69,110 @@ impl<'a> Planner<'a> {
         desired: &'a Desired,
         limits: &'a Limits,
         established: Established,
+        extent: Extent,
     ) -> Self {
-        let mut ids = Ids::new(actual);
-        let mut tables = Tables::new(actual, limits);
-        let mut rules = Vec::new();
-        let numbers = rule_numbers(actual, desired, &mut ids, &mut rules);
-        let number = |key: &Key| numbers.get(key).copied().unwrap_or_default();
-        let rows = desired
-            .rows
-            .iter()
-            .map(|table| tables.of_table(table, number))
-            .collect();
-        let groups: Vec<GroupId> = desired
-            .groups
-            .iter()
-            .map(|key| GroupId(ids.number(IdKind::Group, *key)))
-            .collect();
-        let of_class = |(i, key): (usize, &Key)| match i {
-            0 => ClassId::WORLD,
-            _ => ClassId(ids.number(IdKind::Class, *key)),
-        };
-        let classes: Vec<ClassId> = desired.classes.iter().enumerate().map(of_class).collect();
-        let moves = moves(actual, desired, &classes);
-        let indexed = groups.iter().zip(&desired.groups).enumerate();
         Self {
             actual,
+            desired,
             limits,
             established,
-            ids,
-            tables,
-            rules,
-            classes,
-            rows,
-            old: actual.groups_in_use().collect(),
-            new: indexed.map(|(i, (id, key))| (*id, (i, *key))).collect(),
-            reachable: actual.classes_in_use().collect(),
-            slots: slots(actual, desired, &groups),
-            moves,
-            fresh: BTreeMap::new(),
-            repairs: BTreeMap::new(),
+            extent,
+            ids: Ids::new(actual),
+            tables: Tables::new(actual, limits),
+            rules: Vec::new(),
+            rule_numbers: HashMap::new(),
+            class_numbers: HashMap::new(),
+            groups: HashMap::new(),
+            new: BTreeMap::new(),
+            slots: Vec::new(),
+            moves: Vec::new(),
+            fresh: Rows::new(),
+            repairs: Rows::new(),
             changed: BTreeSet::new(),
             aliases: BTreeMap::new(),
+            copied: BTreeSet::new(),
+            entered: BTreeSet::new(),
         }
     }
 
+    /// The kernel's number of a class.
+    pub fn class_id(&mut self, class: Number) -> Result<ClassId, CapacityError> {
+        if class == WORLD {
+            return Ok(ClassId::WORLD);
+        }
+        if let Some(id) = self.class_numbers.get(&class) {
+            return Ok(*id);
+        }
+        let desired = self.desired;
+        let Some(found) = desired.classes.get(class) else {
+            return Ok(ClassId::WORLD);
+        };
+        let id = match found.base {
+            None => self.ids.base(found.key)?,
+            Some(base) => {
+                let base = self.class_id(base)?;
+                self.ids.class(found.key, base)?
+            }
+        };
+        self.class_numbers.insert(class, id);
+        Ok(id)
+    }
+
     /// The row as it is in the kernel.
-    fn current(&mut self, group: GroupId, class: ClassId) -> TableId {
-        match self.actual.decisions.get(&DecisionKey { group, class }) {
-            Some(decision) => self.tables.of_row(*decision),
+    pub fn current(&mut self, group: GroupId, class: ClassId) -> TableId {
+        match self.actual.row(group, class) {
+            Some(decision) => self.tables.of_row(decision),
             None => self.tables.no_row(),
         }
     }
 
     /// The row as it is compiled.
-    fn wanted(&self, group: usize, class: usize) -> TableId {
-        self.rows[group * self.classes.len() + class]
+    pub fn wanted(&mut self, group: Number, class: Number) -> Result<TableId, CapacityError> {
+        let desired = self.desired;
+        let Some(table) = desired.row(group, class) else {
+            return Ok(self.tables.no_row());
+        };
+        let Self {
+            actual,
+            ids,
+            rules,
+            rule_numbers,
+            tables,
+            ..
+        } = self;
+        tables.of_table(table, |name: &RuleName| {
+            if let Some(id) = rule_numbers.get(&name.key) {
+                return Ok(*id);
+            }
+            let id = RuleId(ids.number(IdKind::Rule, name.key)?);
+            if actual.rule(id) != Some(&name.text) {
+                let text = name.text.clone();
+                rules.push(Write::PutRule { id, text });
+            }
+            rule_numbers.insert(name.key, id);
+            Ok(id)
+        })
     }
 
     pub fn plan(mut self) -> Result<Plan, CapacityError> {
-        let index: HashMap<ClassId, usize> = self
-            .classes
-            .iter()
-            .enumerate()
-            .map(|(i, class)| (*class, i))
-            .collect();
-        self.fill_rows();
-        let pairs: BTreeSet<(ClassId, ClassId)> = self
-            .moves
-            .iter()
-            .map(|m| (m.from, m.to))
-            .filter(|(from, to)| from != to)
-            .collect();
-        self.find_changed(&pairs, &index);
+        self.number_groups()?;
+        self.find_moves()?;
+        self.slots = slots(self.actual, self.desired, &self.groups);
+        self.fill_rows()?;
+        let moves = self.moves.iter().filter(|m| m.from != m.to);
+        let pairs: BTreeMap<(ClassId, ClassId), Number> =
+            moves.map(|m| ((m.from, m.to), m.class)).collect();
+        for ((from, to), class) in &pairs {
+            self.find_changed(*from, *to, *class)?;
+        }
         let flips = self.slots.iter().any(SlotChange::flips);
-        self.make_aliases();
+        self.make_aliases()?;
         let mut routes = BTreeMap::new();
-        for (from, to) in pairs {
-            let route = if self.move_at_once(from, to, index[&to]) {
+        for ((from, to), class) in pairs {
+            let route = if self.move_at_once(from, to, class)? {
                 Route::Direct
             } else if flips {
-                self.transition(from, index[&to])
+                self.transition(from, to, class)?
             } else {
                 Route::Late
             };
@@ -152,151 +181,131 @@ impl<'a> Planner<'a> {
         self.write(&routes)
     }
 
-    /// Decides of every row of a new group how it comes to be.
-    fn fill_rows(&mut self) {
-        let (new, classes) = (self.new.clone(), self.classes.clone());
-        for (group, (g, _)) in new {
-            let in_use = self.old.contains(&group);
-            for (c, class) in classes.iter().enumerate() {
-                let key = DecisionKey {
-                    group,
-                    class: *class,
-                };
-                let wanted = self.wanted(g, c);
-                if !in_use || !self.reachable.contains(class) {
-                    self.fresh.insert(key, wanted);
-                } else if self.current(group, *class) != wanted {
-                    self.repairs.insert(key, wanted);
-                    self.changed.insert(group);
-                }
-            }
+    fn number_groups(&mut self) -> Result<(), CapacityError> {
+        for (number, group) in self.desired.groups.iter() {
+            let id = GroupId(self.ids.number(IdKind::Group, group.key)?);
+            self.groups.insert(number, id);
+            self.new.insert(id, number);
         }
+        Ok(())
     }
 
-    /// Finds the groups, in use before and after, for which an address changes its verdict.
-    fn find_changed(
-        &mut self,
-        pairs: &BTreeSet<(ClassId, ClassId)>,
-        index: &HashMap<ClassId, usize>,
-    ) {
-        for (group, (g, _)) in self.new.clone() {
-            if self.old.contains(&group)
-                && pairs
-                    .iter()
-                    .any(|(from, to)| self.current(group, *from) != self.wanted(g, index[to]))
-            {
-                self.changed.insert(group);
-            }
-        }
+    fn find_moves(&mut self) -> Result<(), CapacityError> {
+        let (actual, desired) = (self.actual, self.desired);
+        let places = match self.extent {
+            Extent::Whole => Places::all(actual, desired),
+            Extent::Touched => Places {
+                peers: desired.touched.peers.clone(),
+                cidrs: desired.touched.cidrs.clone(),
+            },
+        };
+        self.moves = moves(actual, desired, &places, |class| self.class_id(class))?;
+        Ok(())
     }
 
-    /// A slot that joins a group whose verdicts are about to change would see the old ones, which
-    /// were never its own: it joins a stand-in that has the new ones from the start.
-    fn make_aliases(&mut self) {
-        let mut joined = BTreeSet::new();
-        for change in &self.slots {
-            let (ingress, egress) = PolicySlot::unpack(change.old.groups);
-            for (old, new) in [(ingress, change.new.0), (egress, change.new.1)] {
-                if old != new && self.changed.contains(&new) {
-                    joined.insert(new);
-                }
-            }
-        }
-        for group in joined {
-            let (g, content) = self.new[&group];
-            let alias = self.alias_of(content);
-            for (c, class) in self.classes.clone().into_iter().enumerate() {
-                let wanted = self.wanted(g, c);
-                self.fresh.insert(
-                    DecisionKey {
-                        group: alias,
-                        class,
-                    },
-                    wanted,
-                );
-            }
-            self.aliases.insert(group, alias);
-        }
-    }
-
-    /// A number, for a stand-in of a group, that no slot is in.
-    fn alias_of(&mut self, content: Key) -> GroupId {
-        for attempt in 0.. {
-            let mut hasher = ContentHasher::new("stand-in");
-            let key = hasher.field(&content).number(attempt).finish();
-            let known = self.ids.known(IdKind::Group, key);
-            if !known.is_some_and(|id| self.old.contains(&GroupId(id))) {
-                return GroupId(self.ids.number(IdKind::Group, key));
-            }
-        }
-        GroupId::CLOSED
-    }
-
-    /// Whether addresses can change their class before the flip with no change of verdict. Rows
-    /// that only groups of before have and that are missing are then copied.
-    fn move_at_once(&mut self, from: ClassId, to: ClassId, c: usize) -> bool {
-        let mut copies = Vec::new();
-        for group in self.old.clone() {
-            let now = self.current(group, from);
-            let key = DecisionKey { group, class: to };
-            let then = if self.reachable.contains(&to) {
-                self.current(group, to)
-            } else if let Some((g, _)) = self.new.get(&group) {
-                self.wanted(*g, c)
-            } else if let Some(copied) = self.fresh.get(&key) {
-                *copied
-            } else {
-                copies.push((key, now));
-                now
+    /// Decides of every row that a new group or class has how it comes to be.
+    fn fill_rows(&mut self) -> Result<(), CapacityError> {
+        for (group, class) in self.pairs()? {
+            let Some(id) = self.groups.get(&group).copied() else {
+                continue;
             };
-            if now != then {
-                return false;
+            let key = DecisionKey {
+                group: id,
+                class: self.class_id(class)?,
+            };
+            let wanted = self.wanted(group, class)?;
+            let usage = &self.actual.usage;
+            if !usage.groups.has(key.group) || !usage.reaches(key.class) {
+                self.fresh.insert(key, wanted);
+            } else if self.current(key.group, key.class) != wanted {
+                self.repairs.insert(key, wanted);
+                self.changed.insert(key.group);
             }
         }
-        self.fresh.extend(copies);
-        true
+        Ok(())
     }
 
-    /// A class for the time between: old verdicts for the groups of before, new ones for those
-    /// that are only of after.
-    fn transition(&mut self, from: ClassId, c: usize) -> Route {
-        let mut rows: BTreeMap<GroupId, TableId> = BTreeMap::new();
-        let mut changes = false;
-        for (group, (g, _)) in &self.new {
-            let wanted = self.wanted(*g, c);
-            rows.insert(*group, wanted);
-            if let Some(alias) = self.aliases.get(group) {
-                rows.insert(*alias, wanted);
+    /// The (group, class) to look at: those that have a row now or are to have one.
+    fn pairs(&mut self) -> Result<BTreeSet<(Number, Number)>, CapacityError> {
+        let desired = self.desired;
+        let mut pairs = BTreeSet::new();
+        let touched = |group: &Number| match self.extent {
+            Extent::Whole => true,
+            Extent::Touched => desired.touched.groups.contains(group),
+        };
+        let groups: Vec<Number> = self.groups.keys().copied().filter(touched).collect();
+        for group in &groups {
+            let rows = desired.groups.get(*group).into_iter();
+            pairs.extend(rows.flat_map(|g| g.rows.keys().map(|class| (*group, *class))));
+        }
+        // A number that content has had before may still have rows of then.
+        let left: Vec<(Number, ClassId)> = groups
+            .iter()
+            .flat_map(|group| {
+                let id = self.groups.get(group).copied().unwrap_or_default();
+                let classes = self.actual.usage.classes_of.of(id);
+                classes.map(move |class| (*group, class))
+            })
+            .collect();
+        if !left.is_empty() {
+            let mut numbers = HashMap::new();
+            for (class, _) in desired.classes.iter() {
+                numbers.insert(self.class_id(class)?, class);
+            }
+            let known = |(group, class)| Some((group, *numbers.get(&class)?));
+            pairs.extend(left.into_iter().filter_map(known));
+        }
+        if self.extent == Extent::Touched {
+            for class in &desired.touched.classes {
+                let id = self.class_id(*class)?;
+                let left = self.actual.usage.groups_of.of(id);
+                let left = left.filter_map(|group| self.new.get(&group).copied());
+                let of_class = desired.classes.get(*class).into_iter();
+                let all = of_class.flat_map(|c| c.groups.iter().copied()).chain(left);
+                pairs.extend(all.map(|group| (group, *class)));
             }
         }
-        for group in self.old.clone() {
-            let now = self.current(group, from);
-            changes |= rows.insert(group, now).is_some_and(|wanted| wanted != now);
-        }
-        let mut hasher = ContentHasher::new("transition");
-        for (group, table) in &rows {
-            self.tables.hash(*table, hasher.number(group.0.into()));
-        }
-        let class = ClassId(self.ids.number(IdKind::Class, hasher.finish()));
-        for (group, table) in rows {
-            self.fresh.insert(DecisionKey { group, class }, table);
-        }
-        Route::Via(class, changes)
+        Ok(pairs)
     }
 
     /// The rows that differ from the kernel's, as writes.
-    fn row_writes(
-        &mut self,
-        rows: BTreeMap<DecisionKey, TableId>,
-    ) -> Result<Vec<Write>, CapacityError> {
+    fn row_writes(&mut self, rows: &Rows) -> Result<Vec<Write>, CapacityError> {
         let mut writes = Vec::new();
         for (key, table) in rows {
-            if self.current(key.group, key.class) != table {
-                let decision = self.tables.place(table)?;
-                writes.push(Write::PutDecision { key, decision });
+            let now = self.actual.decisions.get(key).copied();
+            let now = now.map(|decision| self.tables.of_row(decision));
+            let is_there = match now {
+                Some(now) => now == *table,
+                None => self.default_row(rows, *key) == Some(*table),
+            };
+            if !is_there {
+                let decision = self.tables.place(*table)?;
+                writes.push(Write::PutDecision {
+                    key: *key,
+                    decision,
+                });
             }
         }
         Ok(writes)
+    }
+
+    /// What holds, once `rows` are written, where there is no row of this key.
+    pub fn default_row(&mut self, rows: &Rows, key: DecisionKey) -> Option<TableId> {
+        let DecisionKey { group, class } = key;
+        let base = (class.own() != 0).then(|| class.base());
+        let classes = base
+            .into_iter()
+            .chain((class != ClassId::WORLD).then_some(ClassId::WORLD));
+        for class in classes {
+            let key = DecisionKey { group, class };
+            if let Some(table) = rows.get(&key) {
+                return Some(*table);
+            }
+            if let Some(decision) = self.actual.decisions.get(&key).copied() {
+                return Some(self.tables.of_row(decision));
+            }
+        }
+        None
     }
 
     fn write(
@@ -304,10 +313,10 @@ impl<'a> Planner<'a> {
         routes: &BTreeMap<(ClassId, ClassId), Route>,
     ) -> Result<Plan, CapacityError> {
         let fresh = std::mem::take(&mut self.fresh);
-        let fresh = self.row_writes(fresh)?;
+        let fresh = self.row_writes(&fresh)?;
         let repairs = std::mem::take(&mut self.repairs);
         let mut plan = Plan {
-            follow: self.row_writes(repairs)?,
+            follow: self.row_writes(&repairs)?,
             ..Plan::default()
         };
         plan.extend.append(&mut self.ids.writes);
@@ -324,13 +333,18 @@ impl<'a> Planner<'a> {
                 &mut epochs,
             );
         }
-        let mut deletions = Vec::new();
+        self.write_moves(routes, &mut plan);
+        plan.follow.extend(epochs);
+        let gone = self.moves.iter().filter(|m| !m.stays);
+        plan.shrink.extend(gone.map(Move::delete));
+        check_sizes(self.actual, self.limits, &plan)?;
+        Ok(plan)
+    }
+
+    fn write_moves(&self, routes: &BTreeMap<(ClassId, ClassId), Route>, plan: &mut Plan) {
         for m in &self.moves {
-            let route = routes
-                .get(&(m.from, m.to))
-                .copied()
-                .unwrap_or(Route::Direct);
-            let (at_once, later) = match route {
+            let route = routes.get(&(m.from, m.to)).copied();
+            let (at_once, later) = match route.unwrap_or(Route::Direct) {
                 Route::Direct => (Some(m.to), None),
                 Route::Late => (None, Some((m.to, true))),
                 Route::Via(class, changes) => (Some(class), Some((m.to, changes))),
@@ -345,41 +359,6 @@ impl<'a> Planner<'a> {
                 Some((class, false)) => plan.shrink.push(m.put(class)),
                 None => {}
             }
-            if !m.stays {
-                deletions.push(m.delete());
-            }
-        }
-        plan.follow.extend(epochs);
-        plan.shrink.extend(deletions);
-        check_sizes(self.actual, self.limits, &plan)?;
-        Ok(plan)
-    }
-}
-
-/// The kernel's numbers of all rules that tables name; new names are written.
-fn rule_numbers(
-    actual: &Actual,
-    desired: &Desired,
-    ids: &mut Ids<'_>,
-    writes: &mut Vec<Write>,
-) -> HashMap<Key, RuleId> {
-    let mut numbers = HashMap::new();
-    let mut seen = HashSet::new();
-    for table in desired
-        .rows
-        .iter()
-        .filter(|table| seen.insert(std::sync::Arc::as_ptr(table)))
-    {
-        for rule in table.iter().filter_map(|cell| cell.rule.as_ref()) {
-            numbers.entry(rule.key).or_insert_with(|| {
-                let id = RuleId(ids.number(IdKind::Rule, rule.key));
-                if actual.rule(id) != Some(&rule.text) {
-                    let text = rule.text.clone();
-                    writes.push(Write::PutRule { id, text });
-                }
-                id
-            });
         }
     }
-    numbers
 }

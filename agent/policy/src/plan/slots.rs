@@ -1,6 +1,6 @@
 //! Endpoints that change their groups.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use weir_abi::policy::{GroupId, PolicySlot};
 
@@ -9,6 +9,7 @@ use crate::EPOCH_PENDING;
 use crate::actual::Actual;
 use crate::desired::{Desired, Subject};
 use crate::established::Established;
+use crate::slab::Number;
 use crate::write::Write;
 
 /// An endpoint's slot, as it is and as it is to be.
@@ -75,7 +76,11 @@ impl SlotChange {
 
 /// Every slot that the kernel has or is to have. `groups` has the kernel's number of each desired
 /// group.
-pub(super) fn slots(actual: &Actual, desired: &Desired, groups: &[GroupId]) -> Vec<SlotChange> {
+pub(super) fn slots(
+    actual: &Actual,
+    desired: &Desired,
+    groups: &HashMap<Number, GroupId>,
+) -> Vec<SlotChange> {
     let all: BTreeSet<u32> = actual
         .slots
         .keys()
@@ -85,7 +90,7 @@ pub(super) fn slots(actual: &Actual, desired: &Desired, groups: &[GroupId]) -> V
     let group = |subject: Subject| match subject {
         Subject::Closed => GroupId::CLOSED,
         Subject::Open => GroupId::OPEN,
-        Subject::Group(index) => groups[index as usize],
+        Subject::Group(number) => groups.get(&number).copied().unwrap_or(GroupId::CLOSED),
     };
     all.into_iter()
         .map(|slot| {

@@ -10,6 +10,7 @@ use crate::actual::Actual;
 use crate::flatten::Table;
 use crate::hash::ContentHasher;
 use crate::limits::{CapacityError, Limits};
+use crate::rule::RuleName;
 use crate::write::Write;
 
 /// A table by its content: equal contents are equal ids.
@@ -22,15 +23,17 @@ enum Content {
     Intervals(Vec<Interval>),
 }
 
-/// All tables of the kernel's rows and of those to come.
+/// The tables of rows, the kernel's and those to come.
 pub(super) struct Tables<'a> {
     actual: &'a Actual,
     contents: Vec<Content>,
     by_content: HashMap<Content, TableId>,
     by_decision: HashMap<Decision, TableId>,
     by_table: HashMap<*const Table, TableId>,
-    /// Where each table stands; none: nowhere yet.
+    /// Where each table stands; none: nowhere yet, as far as is known.
     places: Vec<Option<Decision>>,
+    /// Where the kernel has which content; made when first needed.
+    regions: Option<HashMap<&'a [Interval], Decision>>,
     /// (at, end), ascending; made when first needed.
     free: Option<Vec<(u32, u32)>>,
     size: u32,
@@ -40,21 +43,18 @@ pub(super) struct Tables<'a> {
 
 impl<'a> Tables<'a> {
     pub fn new(actual: &'a Actual, limits: &Limits) -> Self {
-        let mut this = Self {
+        Self {
             actual,
             contents: Vec::new(),
             by_content: HashMap::new(),
             by_decision: HashMap::new(),
             by_table: HashMap::new(),
             places: Vec::new(),
+            regions: None,
             free: None,
             size: limits.intervals,
             writes: Vec::new(),
-        };
-        for decision in actual.decisions.values() {
-            this.of_row(*decision);
         }
-        this
     }
 
     /// The table of a row that is missing: a denial by no rule.
@@ -79,19 +79,24 @@ impl<'a> Tables<'a> {
     }
 
     /// A compiled table, with the kernel's number of each rule.
+    ///
+    /// # Errors
+    /// A rule cannot be given a number.
     pub fn of_table(
         &mut self,
         table: &Arc<Table>,
-        rule: impl Fn(&crate::hash::Key) -> RuleId,
-    ) -> TableId {
+        mut rule: impl FnMut(&RuleName) -> Result<RuleId, CapacityError>,
+    ) -> Result<TableId, CapacityError> {
         let pointer = Arc::as_ptr(table);
         if let Some(id) = self.by_table.get(&pointer) {
-            return *id;
+            return Ok(*id);
         }
         let mut intervals = Vec::with_capacity(table.len());
         for cell in table.iter() {
-            let named = cell.rule.as_ref().map(|named| rule(&named.key));
-            let id = named.unwrap_or(RuleId::NOT_SELECTED);
+            let id = match &cell.rule {
+                Some(named) => rule(named)?,
+                None => RuleId::NOT_SELECTED,
+            };
             let verdict = if cell.allow {
                 RuleVerdict::allow(id)
             } else {
@@ -108,7 +113,7 @@ impl<'a> Tables<'a> {
         };
         let id = self.intern(content);
         self.by_table.insert(pointer, id);
-        id
+        Ok(id)
     }
 
     fn intern(&mut self, content: Content) -> TableId {
@@ -151,6 +156,12 @@ impl<'a> Tables<'a> {
         let Content::Intervals(intervals) = &self.contents[id.0 as usize] else {
             return Ok(Decision::default());
         };
+        let actual = self.actual;
+        let regions = self.regions.get_or_insert_with(|| regions(actual));
+        if let Some(decision) = regions.get(intervals.as_slice()) {
+            self.places[id.0 as usize] = Some(*decision);
+            return Ok(*decision);
+        }
         let len = intervals.len() as u32;
         CapacityError::check(map::INTERVALS, intervals.len(), Decision::MAX_LEN)?;
         let intervals = intervals.clone();
@@ -178,6 +189,18 @@ impl<'a> Tables<'a> {
         gap.0 += len;
         Ok(at)
     }
+}
+
+/// Where which content stands.
+fn regions(actual: &Actual) -> HashMap<&[Interval], Decision> {
+    let decisions = actual
+        .usage
+        .regions
+        .keys()
+        .map(|(at, len)| Decision { at: *at, len: *len });
+    decisions
+        .map(|decision| (actual.region(decision), decision))
+        .collect()
 }
 
 /// The elements that no row uses or has used lately: (at, end), ascending.

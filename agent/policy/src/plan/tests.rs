@@ -2,13 +2,14 @@ mod keep;
 mod numbers;
 mod space;
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use weir_abi::Addr;
 use weir_abi::policy::{GroupId, LpmKey, PolicySlot, RuleVerdict};
 
 use super::*;
-use crate::desired::Subject;
+use crate::desired::{DesiredClass, DesiredGroup, Subject, WORLD};
 use crate::flatten::{Cell, Table};
 use crate::hash::Key;
 use crate::rule::RuleName;
@@ -41,13 +42,32 @@ fn prefix(a: u8, len: u8) -> LpmKey {
 
 /// One group; the rows of its classes (class 0 is the world), and who has which class.
 fn desired(rows: &[Arc<Table>], peers: &[(u8, u32)], cidrs: &[(LpmKey, u32)]) -> Desired {
-    let mut desired = Desired {
-        groups: vec![key(1)],
-        classes: (0..rows.len()).map(|i| key(100 + i as u8)).collect(),
-        rows: rows.to_vec(),
-        peers: peers.iter().map(|(a, class)| (v4(*a), *class)).collect(),
-        ..Desired::default()
-    };
+    desired_group(1, rows, peers, cidrs)
+}
+
+/// The same, of a group with this key.
+fn desired_group(
+    group: u8,
+    rows: &[Arc<Table>],
+    peers: &[(u8, u32)],
+    cidrs: &[(LpmKey, u32)],
+) -> Desired {
+    let mut desired = Desired::default();
+    desired.groups.insert(DesiredGroup {
+        key: key(group),
+        rows: HashMap::new(),
+    });
+    for (i, row) in (0u8..).zip(rows) {
+        if i > 0 {
+            desired.classes.insert(DesiredClass {
+                key: key(100 + i),
+                base: Some(WORLD),
+                groups: BTreeSet::new(),
+            });
+        }
+        desired.set_row(0, i.into(), Arc::clone(row));
+    }
+    desired.peers = peers.iter().map(|(a, class)| (v4(*a), *class)).collect();
     for (prefix, class) in cidrs {
         desired.cidrs.insert(*prefix, *class);
     }
@@ -274,13 +294,7 @@ fn an_epoch_left_pending_is_raised_and_epochs_wrap() {
 fn a_slot_that_is_gone_is_closed() {
     let mut actual = Actual::default();
     perform(&mut actual, &desired(&[deny()], &[], &[]));
-    perform(
-        &mut actual,
-        &Desired {
-            classes: vec![key(100)],
-            ..Desired::default()
-        },
-    );
+    perform(&mut actual, &Desired::default());
     assert_eq!(
         actual.slot(0),
         PolicySlot {

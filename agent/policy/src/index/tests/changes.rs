@@ -85,12 +85,12 @@ fn namespaces_are_selected_by_their_labels_and_always_by_their_name() {
 #[test]
 fn where_nothing_is_isolated_nothing_is_kept_of_peers() {
     let mut index = shop();
-    assert_ne!(index.compile().sizes().map(|(_, n)| n), [0, 1, 0, 0]);
+    assert_ne!(index.compile().sizes().map(|(_, n)| n), [0, 1, 0, 0, 0]);
     tell(
         &mut index,
         [Event::DeletePolicy(ObjectName::new("shop", "web-to-db"))],
     );
-    assert_eq!(index.compile().sizes().map(|(_, n)| n), [0, 1, 0, 0]);
+    assert_eq!(index.compile().sizes().map(|(_, n)| n), [0, 1, 0, 0, 0]);
 }
 
 #[test]
@@ -123,23 +123,64 @@ fn what_changes_nothing_is_not_dirty() {
     }
 }
 
+/// What a compilation after these events finds changed: addresses, and how many prefixes, groups and
+/// classes.
+fn touched<const N: usize>(index: &mut Index, events: [Event; N]) -> (Vec<String>, [usize; 3]) {
+    let _ = index.compile();
+    index.settled();
+    tell(index, events);
+    let touched = &index.compile().touched;
+    let peers = touched.peers.iter().map(|addr| addr.to_ip().to_string());
+    let counts = [
+        touched.cidrs.len(),
+        touched.groups.len(),
+        touched.classes.len(),
+    ];
+    (peers.collect(), counts)
+}
+
 #[test]
-fn a_new_address_of_a_pod_looks_for_no_selector_again() {
+fn a_change_touches_what_it_is_about_and_nothing_else() {
     let mut index = shop();
-    index.compile();
+    let more = (10..200).map(|i| pod(&format!("web-{i}"), "web", &format!("10.2.0.{i}")));
+    for pod in more {
+        let _ = index.apply(apply_pod(pod));
+    }
+    let none: [String; 0] = [];
+    // A pod's address, its labels, its end.
+    let moved = touched(&mut index, [apply_pod(pod("web", "web", "10.2.0.9"))]);
+    assert_eq!(
+        moved,
+        (vec!["10.2.0.1".to_owned(), "10.2.0.9".to_owned()], [0; 3])
+    );
+    let labels = touched(&mut index, [apply_pod(pod("web", "other", "10.2.0.9"))]);
+    assert_eq!(labels, (vec!["10.2.0.9".to_owned()], [0; 3]));
     let name = ObjectName::new("shop", "web");
-    let before = index.pods[&name].matched.clone().unwrap();
-    let scope = std::sync::Arc::as_ptr(&index.scope);
-    tell(&mut index, [apply_pod(pod("web", "web", "10.2.0.9"))]);
-    assert!(std::sync::Arc::ptr_eq(
-        &before,
-        index.pods[&name].matched.as_ref().unwrap()
-    ));
-    assert!(lets_in(&mut index, "10.2.0.9") && !lets_in(&mut index, "10.2.0.1"));
-    assert_eq!(scope, std::sync::Arc::as_ptr(&index.scope));
-    tell(&mut index, [apply_pod(pod("web", "other", "10.2.0.9"))]);
-    assert!(index.pods[&name].matched.is_none());
-    assert!(!lets_in(&mut index, "10.2.0.9"));
+    let gone = touched(&mut index, [Event::DeletePod(name)]);
+    assert_eq!(gone, (none.to_vec(), [0; 3]), "it matched nothing any more");
+    // A policy with rules for the same peers: one group, no class.
+    let rule =
+        json!({"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 1}]});
+    let second = json!({"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [rule]});
+    assert_eq!(
+        touched(&mut index, [policy("second", second)]),
+        (none.to_vec(), [0, 1, 0])
+    );
+    // One that selects no pod of this node.
+    let rule = json!({"from": [{"podSelector": {"matchLabels": {"app": "new"}}}]});
+    let elsewhere = json!({"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [rule]});
+    assert_eq!(
+        touched(&mut index, [policy("elsewhere", elsewhere)]),
+        (none.to_vec(), [0; 3])
+    );
+    // Another namespace's labels, and a node without rules that name nodes or pods unknown.
+    let labelled = json!({"metadata": {"name": "other", "labels": {"a": "b"}}});
+    let labelled = Event::ApplyNamespace(Box::new(serde_json::from_value(labelled).unwrap()));
+    assert_eq!(touched(&mut index, [labelled]), (none.to_vec(), [0; 3]));
+    assert_eq!(
+        touched(&mut index, [node("n3", "10.3.0.0/24")]),
+        (none.to_vec(), [0; 3])
+    );
 }
 
 #[test]
@@ -179,41 +220,32 @@ fn problems_of_policies_and_nodes_are_listed_sorted_while_they_last() {
     assert_eq!(index.problems(), []);
 }
 
+/// A rule by which it makes a difference to be a pod that nobody knows.
+fn deny_pods() -> Event {
+    let rule = json!({"action": "Deny", "from": [{"namespaces": {"matchLabels": {"no": "body"}}}]});
+    let spec =
+        json!({"tier": "Admin", "priority": 1, "subject": {"namespaces": {}}, "ingress": [rule]});
+    let object = json!({"metadata": {"name": "deny-pods"}, "spec": spec});
+    Event::ApplyClusterPolicy(Box::new(serde_json::from_value(object).unwrap()))
+}
+
 #[test]
-fn a_policy_that_names_the_same_peers_looks_for_no_selector_again() {
+fn pods_that_nobody_knows_have_a_class_of_their_own_where_a_rule_denies_pods_by_selector() {
     let mut index = shop();
-    index.compile();
-    let name = ObjectName::new("shop", "web");
-    let before = index.pods[&name].matched.clone().unwrap();
+    let all = policy("all", json!({"podSelector": {}, "ingress": [{}]}));
+    tell(&mut index, [all]);
+    assert_eq!(class(&mut index, "10.2.0.77"), ClassId::WORLD);
+    assert!(lets_in(&mut index, "10.2.0.77"));
+    tell(&mut index, [deny_pods()]);
+    assert_ne!(class(&mut index, "10.2.0.77"), ClassId::WORLD);
+    // It may be one of those that the rule selects; a known pod is not, nor is who is outside.
+    assert!(!lets_in(&mut index, "10.2.0.77"));
+    assert!(lets_in(&mut index, "10.2.0.1") && lets_in(&mut index, "192.0.2.1"));
     tell(
         &mut index,
-        [policy(
-            "second",
-            json!({
-                "podSelector": {"matchLabels": {"app": "db"}},
-                "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 1}]}],
-            }),
-        )],
+        [Event::DeleteClusterPolicy("deny-pods".to_owned())],
     );
-    index.compile();
-    assert!(std::sync::Arc::ptr_eq(
-        &before,
-        index.pods[&name].matched.as_ref().unwrap()
-    ));
-    tell(
-        &mut index,
-        [policy(
-            "third",
-            json!({"podSelector": {}, "ingress": [{"from": [
-                {"podSelector": {"matchLabels": {"app": "other"}}},
-            ]}]}),
-        )],
-    );
-    index.compile();
-    assert!(!std::sync::Arc::ptr_eq(
-        &before,
-        index.pods[&name].matched.as_ref().unwrap()
-    ));
+    assert_eq!(class(&mut index, "10.2.0.77"), ClassId::WORLD);
 }
 
 #[test]
@@ -228,6 +260,7 @@ fn a_nodes_single_pod_cidr_counts_only_where_it_lists_none() {
         (json!({"podCIDRs": ["fd00:7::/64", "10.7.0.0/24"]}), true),
     ] {
         let mut index = shop();
+        let _ = index.apply(deny_pods());
         let object = json!({"metadata": {"name": "n7"}, "spec": spec.clone()});
         let object = serde_json::from_value(object).unwrap();
         let _ = index.apply(Event::ApplyNode(Box::new(object)));
@@ -239,7 +272,7 @@ fn a_nodes_single_pod_cidr_counts_only_where_it_lists_none() {
 #[test]
 fn an_endpoints_removal_drops_what_only_it_needed_and_an_unknown_ones_drops_no_change() {
     let mut index = shop();
-    index.compile();
+    let _ = index.compile();
     // Before the next compilation, a rule for other peers, then the removal of a slot never used.
     tell(
         &mut index,
@@ -256,7 +289,7 @@ fn an_endpoints_removal_drops_what_only_it_needed_and_an_unknown_ones_drops_no_c
     );
     assert!(lets_in(&mut index, "10.2.0.2") && !lets_in(&mut index, "10.2.0.1"));
     tell(&mut index, [Event::DeleteEndpoint(1)]);
-    assert_eq!(index.compile().sizes().map(|(_, n)| n), [0, 1, 0, 0]);
+    assert_eq!(index.compile().sizes().map(|(_, n)| n), [0, 1, 0, 0, 0]);
 }
 
 #[test]

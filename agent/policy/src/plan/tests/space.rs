@@ -64,14 +64,16 @@ fn freed_places_and_numbers_are_used_again_only_when_settled() {
     );
     let error = plan_within(&actual, &other, &limits, Established::Apply).unwrap_err();
     assert_eq!((error.map, error.size, error.needed), ("INTERVALS", 4, 5));
-    let resting = actual.taken_ids(IdKind::Class).collect::<Vec<_>>();
     let new_class = |plan: &Plan| {
         plan.writes().find_map(|w| match w {
             Write::PutPeer { class, .. } => Some(class.0),
             _ => None,
         })
     };
-    assert!(!resting.contains(&new_class(&plan(&actual, &other).unwrap()).unwrap()));
+    let resting = actual.resting_ids.clone();
+    assert!(!resting.is_empty());
+    let class = new_class(&plan(&actual, &other).unwrap()).unwrap();
+    assert!(!resting.contains(&(IdKind::Class as u32, class)));
     actual.settle();
     let plan = plan_within(&actual, &other, &limits, Established::Apply).unwrap();
     let at: Vec<_> = plan
@@ -183,9 +185,7 @@ fn what_a_storm_of_changes_has_left_goes_when_it_is_in_the_way_of_the_next() {
                 table(&[(0, false, n), (9, true, n)]),
                 table(&[(0, true, n)]),
             ];
-            let mut version = desired(&rows, &[(1, 1)], &[]);
-            version.groups = vec![key(n)];
-            version
+            desired_group(n, &rows, &[(1, 1)], &[])
         };
         let mut actual = Actual::default();
         let stuck = (1..100).find(|n| {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
@@ -14,7 +15,7 @@ use crate::selector::Labels;
 pub(crate) struct PodInfo {
     pub namespace: String,
     pub uid: Option<String>,
-    pub labels: Labels,
+    pub labels: Arc<Labels>,
     pub ports: Vec<(PortName, u16)>,
     pub addresses: Vec<Addr>,
     /// On the host's network: no policy selects it, no selector finds it.
@@ -42,7 +43,7 @@ impl PodInfo {
         Self {
             namespace,
             uid: pod.metadata.uid.clone(),
-            labels: pod.metadata.labels.clone().unwrap_or_default(),
+            labels: Arc::new(pod.metadata.labels.clone().unwrap_or_default()),
             ports: named_ports(pod),
             addresses,
             host_network: spec.and_then(|s| s.host_network).unwrap_or(false),
