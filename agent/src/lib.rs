@@ -19,6 +19,7 @@ mod fd;
 pub mod log;
 pub mod metrics;
 pub mod node;
+pub mod packet;
 pub mod run;
 pub mod source;
 pub mod state;

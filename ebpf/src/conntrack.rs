@@ -16,8 +16,7 @@ use weir_abi::conntrack::{CtEntry, CtKey, Stamp, Tuple, flags};
 use weir_abi::map::{MAX_CT_EST, MAX_CT_NEW};
 use weir_abi::policy::RuleVerdict;
 
-use crate::atomic;
-use crate::maps::dry_run;
+use crate::{atomic, dry_run};
 use crate::scratch::Scratch;
 use crate::state::{self, Ticks};
 
@@ -84,7 +83,9 @@ pub fn find(s: &mut Scratch, tuple: &Tuple, proto: Proto) -> u32 {
 /// Removes `s.entry`, which stands under `s.key`, and its twin.
 #[inline(never)]
 pub fn remove(s: &mut Scratch) -> u32 {
-    if !dry_run() {
+    if dry_run::is_on() {
+        dry_run::removed(s);
+    } else {
         if s.entry.flags & flags::NAT != 0 {
             s.twin = CtKey::sorted(&s.entry.other, s.key.proto()).0;
             // The twin may have been evicted, and its tuple be another flow's by now.
@@ -130,14 +131,17 @@ pub fn insert_new(key: &CtKey, entry: &CtEntry, now: Ticks) -> Inserted {
 fn insert(key: &CtKey, new: &CtEntry, now: Ticks) -> u32 {
     const EEXIST: i32 = -17;
     if let Some(there) = entry(key) {
+        if dry_run::is_on() {
+            // What a dry run has not removed has the new flow's tag.
+            let taken = !over(key, there, now) && there.tag != new.tag;
+            return if taken { Inserted::Taken } else { Inserted::Yes } as u32;
+        }
         if !over(key, there, now) {
             return Inserted::Taken as u32;
         }
-        if !dry_run() {
-            delete(key);
-        }
+        delete(key);
     }
-    if dry_run() {
+    if dry_run::is_on() {
         return Inserted::Yes as u32;
     }
     match NEW.insert(key, new, BPF_NOEXIST as u64) {
@@ -150,7 +154,7 @@ fn insert(key: &CtKey, new: &CtEntry, now: Ticks) -> u32 {
 /// Removes the second entry of a flow whose first one could not be written.
 #[inline(always)]
 pub fn undo(key: &CtKey) {
-    if !dry_run() {
+    if !dry_run::is_on() {
         delete(key);
     }
 }
@@ -158,7 +162,7 @@ pub fn undo(key: &CtKey) {
 /// Notes a packet of the tracked flow `s.entry`. Uses `s.twin`, and changes `s.entry`.
 #[inline(always)]
 pub fn touch(s: &mut Scratch) {
-    if dry_run() {
+    if dry_run::is_on() {
         return;
     }
     let (proto, tcp_flags) = (s.packet.proto, s.packet.tcp_flags);
@@ -225,7 +229,7 @@ fn set(key: &CtKey, tag: u32, seen: u32, now: Ticks) -> u32 {
 /// has.
 #[inline(never)]
 pub fn restamp(s: &mut Scratch, ingress: u32, rule: u32, new: u64) -> u32 {
-    if dry_run() {
+    if dry_run::is_on() {
         return 0;
     }
     let Some(entry) = entry(&s.key) else {
@@ -254,7 +258,7 @@ pub fn restamp(s: &mut Scratch, ingress: u32, rule: u32, new: u64) -> u32 {
 /// Makes an end of the flow this endpoint's, if it was nobody's.
 #[inline(never)]
 pub fn adopt(s: &mut Scratch, initiator: u32, incarnation: u32) -> u32 {
-    if dry_run() {
+    if dry_run::is_on() {
         return 0;
     }
     if let Some(entry) = entry(&s.key) {

@@ -151,23 +151,8 @@ fn lpm(key: &LpmKey) -> Key<[u32; 5]> {
 /// Adds one to a counter, by its number.
 #[inline(always)]
 pub fn count(counter: u32) {
-    if dry_run() {
-        return;
-    }
     if let Some(value) = COUNTERS_MAP.get_ptr_mut(counter) {
         // SAFETY: the element is this CPU's own.
         unsafe { *value += 1 };
     }
-}
-
-/// Set before load (`override_global`): judge, but write nothing.
-#[unsafe(no_mangle)]
-static DRY_RUN: u8 = 0;
-
-/// Whether this load of the programs must not write to any map.
-#[inline(always)]
-pub fn dry_run() -> bool {
-    // SAFETY: a plain read of a constant, volatile so that the compiler does not assume its
-    // initial value.
-    unsafe { core::ptr::read_volatile(&raw const DRY_RUN) != 0 }
 }

@@ -12,7 +12,7 @@ use crate::neighbour::is_group;
 use crate::packet::{Packet, tcp};
 use crate::scratch::{Hook, Mode, Plan, Scratch};
 use crate::service::{self, Selection};
-use crate::flow;
+use crate::{dry_run, flow};
 
 /// Plans the way of a flow's first packet, or of one whose flow is not remembered.
 #[inline(never)]
@@ -100,7 +100,7 @@ fn service(s: &mut Scratch) -> u32 {
 #[inline(always)]
 fn describe(s: &mut Scratch) {
     // SAFETY: the helper takes nothing and only returns a word.
-    let tag = unsafe { bpf_get_prandom_u32() };
+    let tag = dry_run::tag(s, unsafe { bpf_get_prandom_u32() });
     s.clear_entry();
     s.entry.version = CtEntry::VERSION;
     s.entry.last_seen = s.now;

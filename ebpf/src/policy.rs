@@ -8,7 +8,7 @@ use weir_abi::policy::{
 };
 
 use crate::scratch::{Hook, Local, Scratch};
-use crate::{atomic, conntrack, maps, search};
+use crate::{atomic, conntrack, dry_run, maps, search};
 
 /// Direction of a judgement, as seen from the pod: it is the initiator.
 pub const EGRESS: u32 = 0;
@@ -99,7 +99,12 @@ pub fn judge_new(s: &mut Scratch) -> u32 {
     if s.from.is_present() {
         let verdict = judge_at(s, s.from.slot, EGRESS);
         let rule = RuleVerdict(verdict as u32);
+        dry_run::judged(s, EGRESS, rule);
         if !rule.allowed() {
+            if dry_run::is_on() && s.to.is_present() {
+                let other = judge_at(s, s.to.slot, INGRESS);
+                dry_run::judged(s, INGRESS, RuleVerdict(other as u32));
+            }
             return denial(rule, EGRESS);
         }
         s.entry.egress = Stamp::judged(tag, (verdict >> 32) as u32, true);
@@ -108,6 +113,7 @@ pub fn judge_new(s: &mut Scratch) -> u32 {
     if s.to.is_present() {
         let verdict = judge_at(s, s.to.slot, INGRESS);
         let rule = RuleVerdict(verdict as u32);
+        dry_run::judged(s, INGRESS, rule);
         if !rule.allowed() {
             return denial(rule, INGRESS);
         }
@@ -132,6 +138,9 @@ pub fn check_tracked(s: &mut Scratch) -> u32 {
     if s.from.is_present() {
         let denied = check(s, s.from.slot, (s.original == 0) as u32);
         if denied != 0 {
+            if dry_run::is_on() && s.to.is_present() {
+                check(s, s.to.slot, (s.original != 0) as u32);
+            }
             return denied;
         }
     }
@@ -155,11 +164,19 @@ fn check(s: &mut Scratch, slot_index: u32, direction: u32) -> u32 {
     };
     if let Some(allowed) = stamp.verdict(epoch(slot)) {
         // The rule is for display and may be another judgement's; the stamp decides.
+        let shown = rule.rule();
+        let verdict = if allowed {
+            RuleVerdict::allow(shown)
+        } else {
+            RuleVerdict::deny(shown)
+        };
+        dry_run::judged(s, direction, verdict);
         return if allowed { 0 } else { denial(rule, direction) };
     }
     let verdict = judge_at(s, slot_index, direction);
     let rule = RuleVerdict(verdict as u32);
     let new = Stamp::judged(s.entry.tag, (verdict >> 32) as u32, rule.allowed());
+    dry_run::judged(s, direction, rule);
     conntrack::restamp(s, direction, rule.0, new.0);
     if rule.allowed() {
         0

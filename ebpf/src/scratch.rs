@@ -9,8 +9,10 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use weir_abi::Addr;
 use weir_abi::conntrack::{CtEntry, CtKey, Tuple};
+use weir_abi::dry_run::Report;
 use weir_abi::endpoint::Endpoint;
 
+use crate::dry_run;
 use crate::packet::Packet;
 
 /// Most bytes of a packet that an ICMP error quotes.
@@ -63,6 +65,10 @@ pub struct Scratch {
     pub mtu: u32,
     /// An answer that is being built: an ICMP header and the quote.
     pub answer: [u32; ANSWER_WORDS],
+    /// What a dry run reports; without one it is never touched.
+    pub report: Report,
+    /// The tag of the flow whose entry a dry run takes for removed, or 0.
+    pub removed: u32,
 }
 
 impl Scratch {
@@ -199,5 +205,14 @@ static SCRATCH_MAP: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 #[inline(always)]
 pub fn scratch() -> Option<&'static mut Scratch> {
     // SAFETY: the element is this CPU's own, and each program takes it once.
-    SCRATCH_MAP.get_ptr_mut(0).map(|p| unsafe { &mut *p })
+    let s = SCRATCH_MAP.get_ptr_mut(0).map(|p| unsafe { &mut *p })?;
+    dry_run::begin(s);
+    Some(s)
+}
+
+/// The same at the program's last step; what it holds stays.
+#[inline(always)]
+pub fn scratch_again() -> Option<&'static Scratch> {
+    // SAFETY: as above; nobody uses the first reference any more.
+    SCRATCH_MAP.get_ptr(0).map(|p| unsafe { &*p })
 }

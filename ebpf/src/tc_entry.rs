@@ -4,6 +4,7 @@ use aya_ebpf::bindings::{TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use weir_abi::counter::Counter;
+use weir_ebpf::dry_run;
 use weir_ebpf::maps::count;
 use weir_ebpf::outcome::Outcome;
 use weir_ebpf::path;
@@ -30,21 +31,20 @@ pub fn from_uplink(ctx: TcContext) -> i32 {
 /// still runs.
 #[inline(always)]
 fn action(ctx: &TcContext, outcome: Outcome) -> i32 {
-    match outcome {
-        Outcome::Stack => {
-            count(Counter::ToStack as u32);
-            TC_ACT_UNSPEC
-        }
-        Outcome::Redirected(what) => {
-            count(what);
-            TC_ACT_REDIRECT as i32
-        }
-        Outcome::Drop(reason) => {
-            count(reason);
-            log_drop(ctx, reason);
-            TC_ACT_SHOT as i32
-        }
+    let (counter, action) = match outcome {
+        Outcome::Stack => (Counter::ToStack as u32, TC_ACT_UNSPEC),
+        Outcome::Redirected(what) => (what, TC_ACT_REDIRECT as i32),
+        Outcome::Drop(reason) => (reason, TC_ACT_SHOT as i32),
+    };
+    if dry_run::is_on() {
+        dry_run::report(ctx.skb.skb, counter);
+        return action;
     }
+    count(counter);
+    if action == TC_ACT_SHOT as i32 {
+        log_drop(ctx, counter);
+    }
+    action
 }
 
 /// Logs a dropped packet by the number of its counter.

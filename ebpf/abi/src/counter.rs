@@ -85,4 +85,9 @@ impl Counter {
         Self::AnsweredNeighbour,
         Self::AnsweredIcmp,
     ];
+
+    /// The counter of a number; `None` for one that is not in use.
+    pub fn of(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|counter| *counter as u32 == number)
+    }
 }

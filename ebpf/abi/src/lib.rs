@@ -9,6 +9,7 @@
 pub mod addr;
 pub mod conntrack;
 pub mod counter;
+pub mod dry_run;
 pub mod endpoint;
 pub mod map;
 pub mod node;

@@ -74,3 +74,6 @@ pub const UDP_REVS: &str = "UDP_REVS";
 pub const CT_NEW: &str = "CT_NEW";
 /// The same: established flows.
 pub const CT_EST: &str = "CT_EST";
+/// Per-CPU memory that a program works in, and that says nothing between two packets. A dry run has
+/// its own, and so disturbs nobody's.
+pub const WORKING_MEMORY: [&str; 2] = ["SCRATCH", "FENCE"];
