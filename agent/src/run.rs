@@ -12,7 +12,7 @@ use weir_api::status::Feature;
 use crate::{
     cni,
     config::{self, Config, Invocation, Source},
-    dataplane::{Features, drop_log, load, object, pins::Pins},
+    dataplane::{Features, drop_log, live, load, object, pins::Pins},
     engine::{Engine, Event, Handle, Kernel},
     log, metrics,
     node::monitor::Monitor,
@@ -47,7 +47,11 @@ pub fn main() -> ExitCode {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    let (kernel, logs_drops) = take_over(&config)?;
+    let Taken {
+        kernel,
+        logs_drops,
+        live,
+    } = take_over(&config)?;
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .context("/proc/sys/kernel/random/boot_id")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -59,13 +63,20 @@ fn run(config: Config) -> anyhow::Result<()> {
         if logs_drops {
             tokio::spawn(watch_drops(kernel.pins.clone()));
         }
-        serve(config, kernel, boot_id.trim().to_owned()).await
+        serve(config, kernel, live, boot_id.trim().to_owned()).await
     })
 }
 
-/// Everything that can refuse to start: kernel, bpffs, lock, object. Also whether the object logs
-/// the packets that it drops.
-fn take_over(config: &Config) -> anyhow::Result<(Kernel, bool)> {
+/// What is there once the kernel is taken over.
+struct Taken {
+    kernel: Kernel,
+    /// Whether the object logs the packets that it drops.
+    logs_drops: bool,
+    live: live::Shared,
+}
+
+/// Everything that can refuse to start: kernel, bpffs, lock, object.
+fn take_over(config: &Config) -> anyhow::Result<Taken> {
     let features = Features::detect()?;
     for feature in features.list() {
         let Feature {
@@ -89,11 +100,15 @@ fn take_over(config: &Config) -> anyhow::Result<(Kernel, bool)> {
     );
     let kernel = Kernel {
         lock,
-        pins,
+        pins: pins.clone(),
         features,
         loaded,
     };
-    Ok((kernel, drop_log::is_in(&object)))
+    Ok(Taken {
+        kernel,
+        logs_drops: drop_log::is_in(&object),
+        live: live::Shared::new(object, pins),
+    })
 }
 
 async fn watch_drops(pins: Pins) {
@@ -102,7 +117,12 @@ async fn watch_drops(pins: Pins) {
     }
 }
 
-async fn serve(config: Config, kernel: Kernel, boot_id: String) -> anyhow::Result<()> {
+async fn serve(
+    config: Config,
+    kernel: Kernel,
+    live: live::Shared,
+    boot_id: String,
+) -> anyhow::Result<()> {
     let (sender, events) = mpsc::channel(1024);
     let handle = Handle::new(sender);
     // Subscribed before the engine reads the network for the first time.
@@ -115,7 +135,7 @@ async fn serve(config: Config, kernel: Kernel, boot_id: String) -> anyhow::Resul
     }
     tokio::spawn(watch_network(monitor, handle.clone()));
     tokio::spawn(watch_source(config.source.clone(), handle.clone()));
-    let app = cni::router(handle.clone());
+    let app = cni::router(handle.clone(), live);
     tokio::spawn(async move { axum::serve(listener, app).await });
     tokio::spawn(watch_signals(handle));
     let engine = Engine::new(config, kernel, &boot_id)?;

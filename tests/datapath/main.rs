@@ -7,6 +7,8 @@
 )]
 
 mod conntrack;
+mod dry;
+mod dry_run;
 mod edge;
 mod epochs;
 mod hostile;

@@ -9,9 +9,11 @@ use aya::maps::PerCpuArray;
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use weir_abi::counter::Counter;
+use weir_abi::dry_run::{CB, Report};
 use weir_abi::endpoint::Endpoint;
 use weir_abi::node::NodeAddr;
 use weir_abi::policy::GroupId;
+use weir_agent::dataplane::live::{self, Place};
 
 use crate::packets::{Family, MAC_HOST_A, MAC_HOST_B, MAC_POD_A, MAC_POD_B, MAC_UPLINK};
 
@@ -28,6 +30,8 @@ pub struct Run {
     pub packet: Vec<u8>,
     pub mark: u32,
     pub priority: u32,
+    /// The control block after it.
+    pub cb: [u32; Report::WORDS],
     /// The counters that the run raised.
     pub counted: Vec<Counter>,
 }
@@ -234,23 +238,21 @@ impl Node {
 
     /// The same, with other fields of `__sk_buff` set (by index of the word).
     pub fn run_with(&mut self, hook: Hook, packet: &[u8], set: impl FnOnce(&mut [u32])) -> Run {
-        let (name, ifindex, ingress) = match hook {
-            Hook::FromA => ("from_pod", self.if_a, self.if_a),
-            Hook::FromB => ("from_pod", self.if_b, self.if_b),
-            Hook::ToB => ("to_pod", self.if_b, self.if_uplink),
-            Hook::NodeToB => ("to_pod", self.if_b, 0),
-            Hook::FromUplink => ("from_uplink", self.if_uplink, self.if_uplink),
-        };
+        let Place {
+            hook,
+            ifindex,
+            ingress_ifindex,
+        } = self.place(hook);
         let mut ctx = [0u32; skb::WORDS];
         ctx[skb::MARK] = 0x1234;
         ctx[skb::PRIORITY] = 7;
-        ctx[skb::INGRESS_IFINDEX] = ingress;
+        ctx[skb::INGRESS_IFINDEX] = ingress_ifindex;
         ctx[skb::IFINDEX] = ifindex;
         set(&mut ctx);
         let ctx: Vec<u8> = ctx.iter().flat_map(|w| w.to_ne_bytes()).collect();
         let mut ctx_out = vec![0u8; ctx.len()];
         let mut out = vec![0u8; packet.len() + 256];
-        let program = self.program(name);
+        let program = self.program(hook.program());
         let result = program
             .test_run(TestRunOptions {
                 data_in: Some(packet),
@@ -274,7 +276,24 @@ impl Node {
             packet: out,
             mark: word(skb::MARK),
             priority: word(skb::PRIORITY),
+            cb: std::array::from_fn(|i| word(CB + i)),
             counted,
+        }
+    }
+
+    /// Where a hook is.
+    pub fn place(&self, hook: Hook) -> Place {
+        let (hook, ifindex, ingress_ifindex) = match hook {
+            Hook::FromA => (live::Hook::FromPod, self.if_a, self.if_a),
+            Hook::FromB => (live::Hook::FromPod, self.if_b, self.if_b),
+            Hook::ToB => (live::Hook::ToPod, self.if_b, self.if_uplink),
+            Hook::NodeToB => (live::Hook::ToPod, self.if_b, 0),
+            Hook::FromUplink => (live::Hook::FromUplink, self.if_uplink, self.if_uplink),
+        };
+        Place {
+            hook,
+            ifindex,
+            ingress_ifindex,
         }
     }
 

@@ -1,4 +1,6 @@
-//! What all scenarios share: how to skip.
+//! What all scenarios share: how to skip, and what maps hold.
+
+pub mod maps;
 
 use std::fs::OpenOptions;
 use std::io::Write;

@@ -8,6 +8,7 @@
 pub mod client;
 pub mod endpoint;
 pub mod error;
+pub mod live;
 pub mod node_file;
 pub mod policy;
 pub mod service;

@@ -3,7 +3,7 @@
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, State},
+    extract::{DefaultBodyLimit, FromRef, Path, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::{get, post, put},
@@ -11,7 +11,10 @@ use axum::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use weir_api::error::{ApiError, Reason};
 
-use crate::engine::{Command, Handle};
+use crate::{
+    dataplane::live,
+    engine::{Command, Handle},
+};
 
 /// Largest body taken, bytes.
 const BODY: usize = 1 << 20;
@@ -46,8 +49,27 @@ struct LogLevel {
     level: String,
 }
 
-/// Every route, asking that engine.
-pub fn router(engine: Handle) -> Router {
+/// Whom the routes ask.
+#[derive(Clone)]
+struct Asked {
+    engine: Handle,
+    live: live::Shared,
+}
+
+impl FromRef<Asked> for Handle {
+    fn from_ref(asked: &Asked) -> Self {
+        asked.engine.clone()
+    }
+}
+
+impl FromRef<Asked> for live::Shared {
+    fn from_ref(asked: &Asked) -> Self {
+        asked.live.clone()
+    }
+}
+
+/// Every route, asking that engine, and the programs in a dry run.
+pub fn router(engine: Handle, live: live::Shared) -> Router {
     Router::new()
         .route("/v1/endpoints", get(endpoints).post(adopt))
         .route(
@@ -59,11 +81,12 @@ pub fn router(engine: Handle) -> Router {
         .route("/v1/services", get(services))
         .route("/v1/policies", get(policies))
         .route("/v1/policy/verdict", post(verdict))
+        .route("/v1/policy/live", post(run_live))
         .route("/v1/log-level", put(log_level))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY))
-        .with_state(engine)
+        .with_state(Asked { engine, live })
 }
 
 /// Decodes a body whatever its content type says: curl sends forms unless told otherwise.
@@ -138,6 +161,17 @@ async fn verdict(State(engine): State<Handle>, bytes: Bytes) -> Answer<impl Seri
     ))
 }
 
+/// The engine goes on meanwhile.
+async fn run_live(State(live): State<live::Shared>, bytes: Bytes) -> Answer<impl Serialize> {
+    let request = body(&bytes)?;
+    let asked = tokio::task::spawn_blocking(move || live.ask(&request));
+    let answer = asked.await.map_err(|e| ApiError {
+        reason: Reason::Internal,
+        message: format!("the dry run: {e}"),
+    })?;
+    Ok(Json(answer?))
+}
+
 async fn log_level(bytes: Bytes) -> Answer<LogLevel> {
     let request: LogLevel = body(&bytes)?;
     crate::log::set_level(&request.level).map_err(|message| ApiError {
@@ -172,7 +206,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{compile::endpoint::tests::request, engine::Event};
+    use crate::{compile::endpoint::tests::request, dataplane::pins::Pins, engine::Event};
 
     /// Serves on a socket in a directory of its own; the engine's end is returned.
     fn serve() -> (tempfile::TempDir, std::path::PathBuf, mpsc::Receiver<Event>) {
@@ -180,9 +214,14 @@ mod tests {
         let path = dir.path().join("run/agent.sock");
         let listener = crate::cni::listen(&path).unwrap();
         let (sender, events) = mpsc::channel(8);
-        let app = router(Handle::new(sender));
+        let app = router(Handle::new(sender), live(dir.path()));
         tokio::spawn(async move { axum::serve(listener, app).await });
         (dir, path, events)
+    }
+
+    /// Where nothing is pinned.
+    fn live(bpffs: &std::path::Path) -> live::Shared {
+        live::Shared::new(Vec::new().into(), Pins::new(bpffs))
     }
 
     async fn http(path: &std::path::Path, head: &str, body: &str) -> (u16, serde_json::Value) {
@@ -243,6 +282,22 @@ mod tests {
             (answer.0, answer.1["message"].as_str()),
             (409, Some("who is this?"))
         );
+    }
+
+    #[tokio::test]
+    async fn a_live_question_is_answered_without_the_engine() {
+        let (_dir, path, events) = serve();
+        drop(events);
+        let (status, body) = http(&path, "POST /v1/policy/live", "{}").await;
+        assert_eq!(
+            (status, body["reason"].as_str()),
+            (400, Some("bad-request"))
+        );
+        let question = r#"{"source":"10.0.0.1","destination":"10.0.0.2","protocol":6,"port":80}"#;
+        let (status, body) = http(&path, "POST /v1/policy/live", question).await;
+        assert_eq!((status, body["reason"].as_str()), (500, Some("internal")));
+        let message = body["message"].as_str().unwrap();
+        assert!(message.starts_with("eBPF object: "), "{message}");
     }
 
     #[tokio::test]

@@ -30,7 +30,21 @@ pub const NAMES: &[(Counter, &str, &str)] = &[
     (Counter::DropForbiddenIcmp, "dropped", "forbidden-icmp"),
     (Counter::DropOwnSource, "dropped", "own-source"),
     (Counter::DropInternal, "dropped", "internal"),
+    (Counter::DropNotForPod, "dropped", "not-for-pod"),
+    (Counter::DropUnknownEndpoint, "dropped", "unknown-endpoint"),
+    (Counter::DropOtherProtocol, "dropped", "other-protocol"),
+    (Counter::IgnoredNoise, "ignored", "noise"),
+    (Counter::AnsweredNeighbour, "answered", "neighbour"),
+    (Counter::AnsweredIcmp, "answered", "icmp-error"),
 ];
+
+/// What becomes of a packet, and where to or why, by the number of the counter that it raises.
+pub fn labels(number: u32) -> (&'static str, &'static str) {
+    let named = NAMES.iter().find(|(counter, ..)| *counter as u32 == number);
+    named.map_or(("unknown", "unknown"), |(_, action, reason)| {
+        (action, reason)
+    })
+}
 
 impl Counters {
     /// Opens the pinned map.
@@ -71,6 +85,8 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), NAMES.len());
+        let counters: Vec<_> = NAMES.iter().map(|(counter, ..)| *counter).collect();
+        assert_eq!(counters, Counter::ALL);
         let mut numbers: Vec<_> = NAMES.iter().map(|(c, _, _)| *c as u32).collect();
         numbers.dedup();
         assert!(numbers.is_sorted() && numbers.len() == NAMES.len());

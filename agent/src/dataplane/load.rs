@@ -53,9 +53,37 @@ fn marker(object: &[u8]) -> String {
     format!("{MARKER}{}", &hash[..16])
 }
 
+/// Whether the pinned programs came from this object.
+pub(super) fn is_in_force(object: &[u8], pins: &Pins) -> Result<bool, Error> {
+    Ok(pins.markers(MARKER)? == [marker(object)])
+}
+
+/// The names of the object's maps, all of which are pinned in the shape that its programs expect.
+/// Of what size they are is the agent's business.
+pub(super) fn pinned_maps(object: &[u8], pins: &Pins) -> Result<Vec<String>, Error> {
+    let maps = map_definitions(object, &Sizes::new())?;
+    for definition in &maps {
+        let path = pins.map(&definition.name);
+        match definition.pinned(pins)? {
+            Some(pinned) if pinned.is_laid_out_as(&definition.shape) => {}
+            Some(pinned) => {
+                let needed = &definition.shape;
+                return Err(Error::pin(
+                    path,
+                    format!(
+                        "this map is {pinned}, but these programs need {needed}: use the release that made it"
+                    ),
+                ));
+            }
+            None => return Err(Error::pin(path, "not pinned: has an agent run here?")),
+        }
+    }
+    Ok(maps.into_iter().map(|map| map.name).collect())
+}
+
 /// Whether everything that the marker stands for is pinned.
 fn is_loaded(object: &[u8], maps: &[Definition], pins: &Pins) -> Result<Option<usize>, Error> {
-    if pins.markers(MARKER)? != [marker(object)] {
+    if !is_in_force(object, pins)? {
         return Ok(None);
     }
     for definition in maps {
@@ -152,6 +180,13 @@ struct Shape {
     key: u32,
     value: u32,
     entries: u32,
+}
+
+impl Shape {
+    /// Whether programs can use the one for the other.
+    fn is_laid_out_as(&self, other: &Self) -> bool {
+        (self.map_type, self.key, self.value) == (other.map_type, other.key, other.value)
+    }
 }
 
 impl std::fmt::Display for Shape {

@@ -100,7 +100,7 @@ impl PinnedView {
     /// # Errors
     /// The kernel's.
     pub fn verdict(&self, request: &VerdictRequest) -> Result<Option<KernelVerdict>, Error> {
-        let Some(endpoint) = self.local_pods.get(&request.endpoint.into())? else {
+        let Some(endpoint) = self.endpoint(request.endpoint)? else {
             return Ok(None);
         };
         let (ingress, egress) = self.groups(endpoint.slot)?;
@@ -117,6 +117,11 @@ impl PinnedView {
             group: group.0,
             class: class.0,
         }))
+    }
+
+    /// The endpoint of this node that has the address.
+    pub(super) fn endpoint(&self, address: IpAddr) -> Result<Option<Endpoint>, Error> {
+        self.local_pods.get(&address.into())
     }
 
     fn class(&self, address: IpAddr) -> Result<ClassId, Error> {

@@ -88,6 +88,8 @@ impl Counter {
 
     /// The counter of a number; `None` for one that is not in use.
     pub fn of(number: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|counter| *counter as u32 == number)
+        Self::ALL
+            .into_iter()
+            .find(|counter| *counter as u32 == number)
     }
 }

@@ -14,6 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     endpoint::{AdoptRequest, Endpoint},
     error::ApiError,
+    live::{LiveAnswer, LiveRequest},
     status::Status,
     verdict::{KernelVerdict, VerdictRequest},
 };
@@ -154,6 +155,11 @@ impl Client {
     /// `POST /v1/policy/verdict`.
     pub fn verdict(&self, request: &VerdictRequest) -> Result<KernelVerdict, ClientError> {
         self.post("/v1/policy/verdict", request)
+    }
+
+    /// `POST /v1/policy/live`.
+    pub fn live(&self, request: &LiveRequest) -> Result<LiveAnswer, ClientError> {
+        self.post("/v1/policy/live", request)
     }
 
     /// `GET path`.
