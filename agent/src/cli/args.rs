@@ -215,6 +215,12 @@ pub(super) struct TraceArgs {
     /// Where the maps are pinned, read while the agent is down [default: /sys/fs/bpf/weir]
     #[arg(long, value_name = "DIR")]
     pub bpffs: Option<PathBuf>,
+    /// Also run the connection's first packet through the loaded programs, and leave no trace of it
+    #[arg(long)]
+    pub live: bool,
+    /// With --live: the packet's source port, to ask about a flow that exists [default: an unused one]
+    #[arg(long, value_name = "N", requires = "live")]
+    pub source_port: Option<u16>,
     /// Fail if an end's kernel could not be asked
     #[arg(long)]
     pub require_kernel: bool,

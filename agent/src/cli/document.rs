@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 use weir_oracle::Match;
 
+use super::live;
 use super::report::{Kernel, Report, Side};
 
 /// For programs.
@@ -70,6 +71,9 @@ fn side_document(side: &Side<'_>) -> Json {
     value["policies"] = json!(steps);
     value["otherPolicies"] = json!(side.report.other_policies);
     value["kernel"] = kernel(side.kernel);
+    if let Some(program) = side.program {
+        value["program"] = live::document(program);
+    }
     value
 }
 

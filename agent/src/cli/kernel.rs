@@ -1,14 +1,16 @@
 //! What the kernel's maps say, by way of the nodes' agents or, with this node's agent down, of the
 //! pinned maps.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use weir_api::client::{Client, ClientError};
 use weir_api::error::Reason;
+use weir_api::live::{LiveAnswer, LiveRequest};
 use weir_api::verdict::{KernelVerdict, VerdictRequest};
 
-use crate::dataplane::PinnedView;
+use crate::dataplane::{Error, Live, PinnedView};
 
 /// An answer about one end, or why there is none.
 #[derive(Clone, Debug)]
@@ -23,6 +25,8 @@ pub(super) enum Said {
 pub(super) trait KernelView {
     /// What the maps say of a flow at one of the node's endpoints.
     fn verdict(&self, request: &VerdictRequest) -> Said;
+    /// What its programs do with a packet, or why that is not known.
+    fn live(&self, request: &LiveRequest) -> Result<LiveAnswer, String>;
 }
 
 /// An agent that answers on a socket.
@@ -38,15 +42,46 @@ impl KernelView for Agent {
             Err(error) => Said::NotAsked(error.to_string()),
         }
     }
+
+    fn live(&self, request: &LiveRequest) -> Result<LiveAnswer, String> {
+        self.0.live(request).map_err(|error| error.to_string())
+    }
 }
 
-impl KernelView for PinnedView {
+/// What is pinned on this node, whose agent is down.
+struct Pinned {
+    maps: PinnedView,
+    bpffs: PathBuf,
+    /// Loaded when it is first asked for.
+    live: RefCell<Option<Live>>,
+}
+
+impl Pinned {
+    fn open(bpffs: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            maps: PinnedView::open(bpffs)?,
+            bpffs: bpffs.to_owned(),
+            live: RefCell::default(),
+        })
+    }
+}
+
+impl KernelView for Pinned {
     fn verdict(&self, request: &VerdictRequest) -> Said {
-        match Self::verdict(self, request) {
+        match self.maps.verdict(request) {
             Ok(Some(verdict)) => Said::Verdict(verdict),
             Ok(None) => Said::NotAsked(format!("{} is no endpoint here", request.endpoint)),
             Err(error) => Said::NotAsked(error.to_string()),
         }
+    }
+
+    fn live(&self, request: &LiveRequest) -> Result<LiveAnswer, String> {
+        let mut live = self.live.borrow_mut();
+        let live = match &mut *live {
+            Some(live) => live,
+            none => none.insert(Live::open(&self.bpffs).map_err(|e| e.to_string())?),
+        };
+        live.ask(request).map_err(|error| error.to_string())
     }
 }
 
@@ -124,7 +159,7 @@ impl Kernels {
             Ok(status) => this.here = Some((Some(status.node), Box::new(Agent(client)))),
             Err(error) => {
                 let bpffs = bpffs.unwrap_or(Path::new(weir_api::DEFAULT_BPFFS));
-                match PinnedView::open(bpffs) {
+                match Pinned::open(bpffs) {
                     Ok(view) => this.here = Some((None, Box::new(view))),
                     Err(pinned) => this.problem = Some(format!("{error}; {pinned}")),
                 }
@@ -135,15 +170,8 @@ impl Kernels {
 
     /// Asks the kernel of the endpoint's node; without a `request` it says why there is none.
     pub fn ask(&self, node: Option<&str>, request: Result<&VerdictRequest, String>) -> Said {
-        let place = node.map_or("node unknown".to_owned(), |n| format!("node {n}"));
-        let named = node.and_then(|n| self.named.get(n));
-        let view = named.or(match &self.here {
-            Some((here, view)) if node.is_none() || here.is_none() || here.as_deref() == node => {
-                Some(view)
-            }
-            _ => None,
-        });
-        let said = match (view, request) {
+        let place = place(node);
+        let said = match (self.view(node), request) {
             (None, _) => return Said::NotAsked(place),
             (Some(_), Err(why)) => Said::NotAsked(why),
             (Some(view), Ok(request)) => view.verdict(request),
@@ -154,8 +182,33 @@ impl Kernels {
         }
     }
 
+    /// Runs a packet through the programs of a node.
+    pub fn live(&self, node: Option<&str>, request: &LiveRequest) -> Result<LiveAnswer, String> {
+        let place = place(node);
+        match self.view(node) {
+            None => Err(place),
+            Some(view) => view.live(request).map_err(|why| format!("{place}: {why}")),
+        }
+    }
+
+    /// The maps and programs of a node, if it can be asked.
+    fn view(&self, node: Option<&str>) -> Option<&dyn KernelView> {
+        let named = node.and_then(|n| self.named.get(n));
+        let view = named.or(match &self.here {
+            Some((here, view)) if node.is_none() || here.is_none() || here.as_deref() == node => {
+                Some(view)
+            }
+            _ => None,
+        });
+        view.map(Box::as_ref)
+    }
+
     /// Why this node's kernel could not be asked, if it was to be.
     pub fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
+}
+
+fn place(node: Option<&str>) -> String {
+    node.map_or("node unknown".to_owned(), |n| format!("node {n}"))
 }

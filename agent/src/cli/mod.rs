@@ -9,6 +9,7 @@ mod endpoint_list;
 mod ends;
 mod kernel;
 mod layout;
+mod live;
 mod output;
 mod policy_list;
 mod policy_test;

@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 
 use weir_api::verdict::{FlowDirection, VerdictRequest};
-use weir_oracle::{PartyKind, Protocol, Reason};
+use weir_oracle::{PartyKind, Reason};
 
 use super::args::TraceArgs;
 use super::color::Colors;
 use super::document;
 use super::kernel::{Kernels, Said, Sockets};
+use super::live::{self, Live, number};
 use super::output::{Done, ERROR, json};
 use super::question::{Asker, Judged, Question};
 use super::report::{self, Kernel, Other, Report};
@@ -38,6 +39,7 @@ pub(super) fn run(args: &TraceArgs, colors: Colors) -> anyhow::Result<Done> {
     let offline = args.manifests.manifests.is_some()
         && args.socket.is_empty()
         && args.bpffs.is_none()
+        && !args.live
         && !args.require_kernel;
     let kernels = if offline {
         Kernels::none()
@@ -90,12 +92,22 @@ pub(super) fn trace(
             ingress: ask(kernels, judged, End::Destination),
         })
         .collect();
+    let live = args.live.then(|| {
+        live::ask(&live::Asked {
+            kernels,
+            world,
+            question: &question,
+            outcome: &outcome,
+            source_port: args.source_port,
+        })
+    });
     let report = Report {
         question: &question,
         outcome: &outcome,
         egress: &egress,
         ingress: &ingress,
         others: &others,
+        live: live.as_ref(),
     };
     let mut done = if args.output.is_json() {
         Done::ok(json(&document::document(&report))?)
@@ -107,12 +119,14 @@ pub(super) fn trace(
     }
     let further = others.iter().flat_map(|o| [&o.egress, &o.ingress]);
     let ends: Vec<&Kernel> = [&egress, &ingress].into_iter().chain(further).collect();
-    let unasked = ends.iter().any(|k| matches!(k, Kernel::NotAsked(_)));
+    let not_run = live.as_ref().is_some_and(Live::is_unasked);
+    let unasked = not_run || ends.iter().any(|k| matches!(k, Kernel::NotAsked(_)));
     if args.require_kernel && unasked {
         done.complain("--require-kernel: the kernel of an end was not asked");
         done.code = ERROR;
     }
-    if ends.iter().any(|k| matches!(k, Kernel::Disagrees(_))) {
+    let otherwise = live.as_ref().is_some_and(Live::disagrees);
+    if otherwise || ends.iter().any(|k| matches!(k, Kernel::Disagrees(_))) {
         done.code = DISAGREE;
     }
     for service in asker.cluster_ip_owners(&question) {
@@ -180,16 +194,5 @@ fn request(judged: &Judged, end: End, endpoint: IpAddr, peer: IpAddr) -> Verdict
         peer,
         protocol: number(judged.query.protocol, endpoint),
         port: judged.query.port.unwrap_or(0),
-    }
-}
-
-/// IP protocol numbers (IANA).
-fn number(protocol: Protocol, addr: IpAddr) -> u8 {
-    match protocol {
-        Protocol::Tcp => 6,
-        Protocol::Udp => 17,
-        Protocol::Sctp => 132,
-        Protocol::Icmp if addr.is_ipv6() => 58,
-        Protocol::Icmp => 1,
     }
 }

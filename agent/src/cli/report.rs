@@ -5,8 +5,9 @@ use weir_oracle::{Match, Party, PolicyStep, Reason, Report as EndReport, RuleSte
 
 use super::color::Colors;
 use super::layout::{WIDTH, cut, wrap};
+use super::live::{self, Live, Program};
 use super::question::{Outcome, Question};
-use super::words::{kernel_line, told, words};
+use super::words::{kernel_line, told_of, words};
 
 /// Most lines, unless all is asked for.
 const LINES: usize = 40;
@@ -44,6 +45,8 @@ pub(super) struct Report<'a> {
     pub ingress: &'a Kernel,
     /// The backends after the first.
     pub others: &'a [Other<'a>],
+    /// What the programs did with a packet, if they were asked.
+    pub live: Option<&'a Live>,
 }
 
 pub(super) struct Side<'a> {
@@ -53,6 +56,7 @@ pub(super) struct Side<'a> {
     pub party: &'a Party,
     pub report: &'a EndReport,
     pub kernel: &'a Kernel,
+    pub program: Option<&'a Program>,
 }
 
 impl Report<'_> {
@@ -69,6 +73,7 @@ impl Report<'_> {
                 party: &answer.from,
                 report: &answer.egress,
                 kernel: self.egress,
+                program: self.live.map(|live| &live.egress),
             },
             Side {
                 name: "ingress",
@@ -76,6 +81,7 @@ impl Report<'_> {
                 party: &answer.to,
                 report: &answer.ingress,
                 kernel: self.ingress,
+                program: self.live.map(|live| &live.ingress),
             },
         ]
     }
@@ -199,7 +205,7 @@ fn other_line(other: &Other<'_>) -> Option<(bool, String)> {
         .iter()
         .filter_map(|(name, kernel)| match kernel {
             Kernel::Agrees(_) => Some(format!("{name} agrees")),
-            Kernel::Disagrees(verdict) => Some(format!("{name} DISAGREES ({})", told(verdict))),
+            Kernel::Disagrees(verdict) => Some(format!("{name} DISAGREES ({})", told_of(verdict))),
             Kernel::NotAsked(why) => Some(format!("{name} not asked ({why})")),
             Kernel::Exempt | Kernel::NotSubject => None,
         })
@@ -302,7 +308,9 @@ fn tail(side: &Side<'_>, verbose: bool) -> Vec<String> {
         ));
     }
     let kernel = kernel_line(side.kernel);
-    lines.extend(kernel.iter().flat_map(|line| wrap(line, verbose)));
+    let program = side.program.and_then(live::line);
+    let told = kernel.iter().chain(&program);
+    lines.extend(told.flat_map(|line| wrap(line, verbose)));
     lines
 }
 

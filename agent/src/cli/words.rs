@@ -25,10 +25,10 @@ pub(super) fn words(decision: &Decision) -> String {
 /// What the kernel says of an end; nothing where no maps judge.
 pub(super) fn kernel_line(kernel: &Kernel) -> Option<String> {
     let line = match kernel {
-        Kernel::Agrees(verdict) => format!("agrees ({})", told(verdict)),
+        Kernel::Agrees(verdict) => format!("agrees ({})", told_of(verdict)),
         Kernel::Disagrees(verdict) => format!(
             "DISAGREES ({}; group {}, class {})",
-            told(verdict),
+            told_of(verdict),
             verdict.group,
             verdict.class
         ),
@@ -40,17 +40,21 @@ pub(super) fn kernel_line(kernel: &Kernel) -> Option<String> {
 }
 
 /// The kernel's verdict in words.
-pub(super) fn told(verdict: &KernelVerdict) -> String {
-    let word = if verdict.allowed { "allow" } else { "deny" };
-    format!("{word}, {}", rule_name(verdict))
+pub(super) fn told_of(verdict: &KernelVerdict) -> String {
+    told(verdict.allowed, verdict.rule_id, verdict.rule.as_ref())
+}
+
+/// A verdict in words, with the rule that the kernel names.
+pub(super) fn told(allowed: bool, rule_id: u32, rule: Option<&serde_json::Value>) -> String {
+    let word = if allowed { "allow" } else { "deny" };
+    format!("{word}, {}", rule_name(rule_id, rule))
 }
 
 /// The rule that the kernel names. The first ids are fixed reasons (`weir_abi::policy::RuleId`).
-fn rule_name(verdict: &KernelVerdict) -> String {
+fn rule_name(rule_id: u32, rule: Option<&serde_json::Value>) -> String {
     use weir_abi::policy::RuleId;
-    let rule = verdict.rule.as_ref();
     let list = rule.and_then(|rule| rule.get("isolatedBy")?.as_array());
-    match (RuleId(verdict.rule_id), rule.and_then(policy_name), list) {
+    match (RuleId(rule_id), rule.and_then(policy_name), list) {
         (_, Some(name), _) => {
             let path = rule.and_then(|rule| rule.get("path")?.as_str());
             let path = path.map(|p| format!(" {p}")).unwrap_or_default();
