@@ -1,9 +1,13 @@
 //! `weir policy trace` on a live lab: the report, and what the kernels of both nodes say.
 
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use weir_abi::counter::Counter;
+use weir_abi::map;
 use weir_lab::{Lab, Listen, Outcome, PodSpec, Probe, Proto};
+use weir_tests::maps::Snapshot;
 
 const TCP: Listen = Listen {
     proto: Proto::Tcp,
@@ -251,4 +255,146 @@ fn objects_that_say_something_else_than_the_kernel_are_a_disagreement() {
             );
         }
     }
+}
+
+/// The maps of the first node. Of the counters those of judged packets: what pods' kernels say by
+/// themselves goes on meanwhile.
+fn maps(lab: &Lab) -> Snapshot {
+    let pins = lab.nodes[0].path(&format!("{}/v1/maps", weir_api::DEFAULT_BPFFS));
+    let mut maps = weir_tests::maps::pinned(&pins).unwrap();
+    let judged = [
+        Counter::Delivered,
+        Counter::Forwarded,
+        Counter::DropPolicyIngress,
+        Counter::DropPolicyEgress,
+        Counter::DropNoRow,
+        Counter::RefusedNoEndpoint,
+    ]
+    .map(|counter| (counter as u32).to_be_bytes().to_vec());
+    let counters = maps.get_mut(map::COUNTERS).unwrap();
+    counters.retain(|index, _| judged.contains(index));
+    assert_eq!(counters.len(), judged.len());
+    maps
+}
+
+/// A flow, the exit status, and what the programs at both ends say.
+const PACKETS: [(&str, i32, [&str; 2]); 6] = [
+    (
+        "client near --port 8080",
+        0,
+        [
+            "allow, no policy; delivered",
+            "allow, default/allow spec.ingress[0]; delivered",
+        ],
+    ),
+    (
+        "client far --port http",
+        0,
+        [
+            "allow, no policy; sent to another node",
+            "allow, default/allow spec.ingress[0]; delivered",
+        ],
+    ),
+    (
+        "client near --port 8081",
+        1,
+        [
+            "allow, no policy; dropped: policy-ingress",
+            "deny, isolated by default/allow, default/deny; dropped: policy-ingress",
+        ],
+    ),
+    (
+        "far near --port 8080/udp",
+        1,
+        [
+            "allow, no policy; sent to another node",
+            "deny, isolated by default/allow, default/deny; dropped: policy-ingress",
+        ],
+    ),
+    (
+        "near far --protocol icmp",
+        1,
+        [
+            "allow, no policy; sent to another node",
+            "deny, isolated by default/allow, default/deny; dropped: policy-ingress",
+        ],
+    ),
+    (
+        "near client --port 9/sctp",
+        0,
+        ["allow, no policy; delivered", "allow, no policy; delivered"],
+    ),
+];
+
+/// The same, once nothing of the probes' connections is under way any more.
+fn quiet_maps(lab: &Lab) -> Snapshot {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut last = maps(lab);
+    loop {
+        let now = maps(lab);
+        if now == last {
+            return now;
+        }
+        assert!(Instant::now() < deadline, "the maps go on changing");
+        last = now;
+    }
+}
+
+/// Traces with `--live` that must come to this, and leave no trace.
+fn live(lab: &Lab, more: &str) {
+    let before = quiet_maps(lab);
+    // The connections of the probes, which have ended by now.
+    assert!(!before[map::CT_NEW].is_empty());
+    for family in ["IPv4", "IPv6"] {
+        for (flow, code, programs) in PACKETS {
+            let arguments = format!("{flow} --family {family} --live --require-kernel {more}");
+            let (status, out, err) = trace(lab, &arguments);
+            assert_eq!(status, code, "{arguments}: {out}{err}");
+            for program in programs {
+                let line = format!("  program: {program}\n");
+                assert!(out.contains(&line), "{arguments}: {line} is not in {out}");
+            }
+            assert_eq!(out.matches("kernel: agrees").count(), 2, "{out}");
+        }
+        // By the Service's address, as the socket hooks would not translate it.
+        let service = format!(
+            "client svc:server --port web --family {family} --live --require-kernel {more}"
+        );
+        let (status, out, err) = trace(lab, &service);
+        assert_eq!(status, 0, "{out}{err}");
+        assert!(out.contains("; backend pod default/"), "{out}");
+        // From outside, and from the node itself.
+        let outside = if family == "IPv4" {
+            "203.0.113.9"
+        } else {
+            "2001:db8::9"
+        };
+        let (status, out, err) = trace(lab, &format!("{outside} near --port 8080 --live {more}"));
+        assert_eq!(status, 1, "{out}{err}");
+        assert!(out.contains("; dropped: policy-ingress\n"), "{out}");
+        let own = format!("node:n1 near --port 8080 --family {family} --live {more}");
+        let (status, out, err) = trace(lab, &own);
+        assert_eq!(status, 0, "{out}{err}");
+        let line = "  program: not judged; left to the node's stack\n";
+        assert!(out.contains(line), "{out}");
+    }
+    let after = maps(lab);
+    for (name, content) in &before {
+        assert!(&after[name] == content, "map {name} has changed");
+    }
+    assert_eq!(after.len(), before.len());
+}
+
+#[test]
+fn a_packet_through_the_loaded_programs_says_the_same_and_leaves_no_trace() {
+    let lab = world();
+    let both = second(&lab);
+    live(&lab, &both);
+    // The agent is down: its pinned maps, and the object that is part of `weir`.
+    lab.nodes[0].kill_agent();
+    live(&lab, &both);
+    let missing = format!("client near --port 8080 --live --bpffs /nowhere {both}");
+    let (status, out, _) = trace(&lab, &missing);
+    assert_eq!(status, 0);
+    assert_eq!(out.matches("  program: not asked").count(), 2, "{out}");
 }

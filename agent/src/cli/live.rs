@@ -158,7 +158,23 @@ fn connection(asked: &Asked<'_>, judged: &Judged) -> Result<[Program; 2], String
         }
     };
     // A Service's backend is the program's choice: what it does is compared with that one.
-    let (judged, backend) = chosen(asked.outcome, &first)?;
+    let (judged, backend) = match chosen(asked.outcome, &first) {
+        Ok(chosen) => chosen,
+        Err(unknown) if frontend.is_some() => {
+            let ran = Ran {
+                verdict: first.egress.clone(),
+                answer: first,
+                backend: Some(unknown.clone()),
+            };
+            let server = Program::NotAsked(format!("the backend is {unknown}"));
+            return Ok([Program::Disagrees(Box::new(ran)), server]);
+        }
+        Err(unknown) => {
+            return Err(format!(
+                "the program sends the packet to a Service's backend, {unknown}: ask about the svc:"
+            ));
+        }
+    };
     let [client, server] = ends_of(judged);
     let at_client = Ran {
         verdict: first.egress.clone(),
@@ -221,7 +237,8 @@ fn compared(ran: Result<Ran, String>, judged: &Judged, end: &End<'_>) -> Program
     }
 }
 
-/// The candidate that the program has chosen, and its name.
+/// The candidate that the program has chosen, and its name; an error names one that the objects do
+/// not know.
 fn chosen<'a>(
     outcome: &'a Outcome,
     answer: &LiveAnswer,
@@ -237,17 +254,12 @@ fn chosen<'a>(
     let mut found = candidates.filter(|judged| {
         judged.answer.to.address == Some(backend.address) && judged.query.port == Some(backend.port)
     });
-    match (found.next(), &outcome.service) {
-        (Some(judged), Some(_)) => {
+    match found.next() {
+        Some(judged) if outcome.service.is_some() => {
             let name = format!("{} at {shown}", judged.answer.to);
             Ok((judged, Some(name)))
         }
-        (_, Some(service)) => Err(format!(
-            "the program sends the packet to {shown}, which the objects do not name as a backend of {service}"
-        )),
-        (_, None) => Err(format!(
-            "the program takes the packet for a Service's and sends it to {shown}: ask about the svc:"
-        )),
+        _ => Err(format!("{shown}, which the objects do not name")),
     }
 }
 

@@ -30,6 +30,16 @@ impl FakeAgent {
         Self::with(answers, verdicts)
     }
 
+    /// The same, that says `answer` of every packet.
+    pub fn live(node: &str, objects: Value, verdicts: &[(&str, bool)], answer: Value) -> Self {
+        let answers = BTreeMap::from([
+            ("GET /v1/status".to_owned(), json!({"node": node})),
+            ("GET /v1/objects".to_owned(), objects),
+            ("POST /v1/policy/live".to_owned(), answer),
+        ]);
+        Self::with(answers, verdicts)
+    }
+
     pub fn with(answers: BTreeMap<String, Value>, verdicts: &[(&str, bool)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("agent.sock")).unwrap();
@@ -52,7 +62,7 @@ impl FakeAgent {
         self.dir.path().join("agent.sock")
     }
 
-    /// The bodies of verdict requests so far.
+    /// The bodies of verdict and live requests so far.
     pub fn asked(&self) -> Vec<Value> {
         self.asked.lock().unwrap().clone()
     }
@@ -92,6 +102,12 @@ fn serve(
                    "rule": {"kind": "NetworkPolicy", "namespace": "shop", "name": "k", "path": "spec.ingress[0]"}})
         })
     } else {
+        if request == "POST /v1/policy/live" {
+            asked
+                .lock()
+                .unwrap()
+                .push(serde_json::from_slice(&body).unwrap());
+        }
         answers.get(&request).cloned()
     };
     let (status, body) = match answer {

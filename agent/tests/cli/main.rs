@@ -8,3 +8,4 @@ mod policy_test;
 mod support;
 mod trace;
 mod trace_kernel;
+mod trace_live;
