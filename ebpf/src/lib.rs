@@ -27,6 +27,6 @@ macro_rules! kernel {
 }
 
 kernel!(
-    answer, atomic, conntrack, deliver, dry_run, flow, fragment, icmp_error, maps, nat, neighbour, open,
-    path, policy, scratch, skb, source,
+    answer, atomic, conntrack, deliver, dry_run, flow, fragment, icmp_error, maps, nat, neighbour,
+    open, path, policy, scratch, skb, source,
 );

@@ -1,109 +1,12 @@
 //! A dry run says what the programs do, and leaves no trace in the maps.
 
+use weir_abi::Proto;
 use weir_abi::counter::Counter;
 use weir_abi::policy::{GroupId, RuleId, RuleVerdict};
-use weir_abi::service::BackendId;
-use weir_abi::{Addr, Proto};
-use weir_agent::dataplane::live::Ran;
 
-use crate::dry::{Dry, small_maps};
+use crate::dry::*;
 use crate::packets::*;
 use crate::rig::*;
-
-const INGRESS_G: GroupId = GroupId(20);
-const EGRESS_G: GroupId = GroupId(21);
-const CLASS: u32 = 7;
-const ALLOW_IN: RuleVerdict = RuleVerdict::allow(RuleId(100));
-const DENY_IN: RuleVerdict = RuleVerdict::deny(RuleId(101));
-const ALLOW_OUT: RuleVerdict = RuleVerdict::allow(RuleId(102));
-const DENY_OUT: RuleVerdict = RuleVerdict::deny(RuleId(103));
-
-/// What a dry run's report is compared with: verdicts, tracked, backend.
-type Said = (Option<RuleVerdict>, Option<RuleVerdict>, bool, u32);
-
-fn said(ran: &Ran) -> Said {
-    let report = &ran.report;
-    let BackendId(backend) = report.backend;
-    (report.egress(), report.ingress(), report.tracked(), backend)
-}
-
-const OPEN: Option<RuleVerdict> = Some(RuleVerdict::NOT_SELECTED);
-
-/// A node and its dry run.
-struct Both<'a> {
-    node: &'a mut Node,
-    dry: Dry,
-}
-
-impl Both<'_> {
-    /// Runs a packet dry, which changes nothing, and then for real, which comes to the same.
-    #[track_caller]
-    fn run(&mut self, hook: Hook, packet: &Packet) -> (Ran, Run) {
-        let packet = packet.clone().addressed(match hook {
-            Hook::FromB => MAC_HOST_B,
-            Hook::FromUplink => MAC_UPLINK,
-            _ => MAC_HOST_A,
-        });
-        self.run_frame(hook, &packet.frame())
-    }
-
-    #[track_caller]
-    fn run_frame(&mut self, hook: Hook, frame: &[u8]) -> (Ran, Run) {
-        let before = self.node.snapshot();
-        let ran = self.dry.run(self.node, hook, frame);
-        assert!(
-            self.node.snapshot() == before,
-            "a dry run has changed a map"
-        );
-        let run = self.node.run(hook, frame);
-        same(&ran, &run);
-        (ran, run)
-    }
-
-    /// The same, and what the dry run must have said.
-    #[track_caller]
-    fn expect(&mut self, hook: Hook, packet: &Packet, counter: Counter, expected: Said) {
-        let (ran, run) = self.run(hook, packet);
-        assert_eq!(run.counted, [counter]);
-        assert_eq!(said(&ran), expected);
-    }
-
-    /// Opens a TCP connection from A, and B's part of it to whom A has dialled.
-    fn connect(&mut self, family: Family, dst: Addr, dport: u16) {
-        let t = tuple(family.a(), 4000, dst, dport);
-        let seen = see(&self.run(Hook::FromA, &Packet::tcp(&t, SYN)).1.packet);
-        let back = tuple(family.b(), seen.dport, family.a(), 4000);
-        self.run(Hook::FromB, &Packet::tcp(&back, SYN | ACK));
-        self.run(Hook::FromA, &Packet::tcp(&t, ACK));
-    }
-
-    /// Closed groups with one row, for everyone: ingress of B, egress of A.
-    fn policy(&mut self, egress: RuleVerdict, ingress: RuleVerdict) {
-        for family in Family::BOTH {
-            for peer in [family.a(), family.b(), family.remote(), family.world()] {
-                self.node.peer(peer, CLASS);
-            }
-        }
-        self.node.inline_row(EGRESS_G, CLASS, egress);
-        self.node.inline_row(INGRESS_G, CLASS, ingress);
-        self.node.groups(SLOT_A, GroupId::OPEN, EGRESS_G);
-        self.node.groups(SLOT_B, INGRESS_G, GroupId::OPEN);
-    }
-}
-
-#[track_caller]
-fn same(ran: &Ran, run: &Run) {
-    let counter = Counter::of(ran.report.counter).expect("a counter");
-    assert_eq!((ran.action, &[counter][..]), (run.action, &run.counted[..]));
-    assert_eq!(run.cb, [0; 5], "a real run writes no report");
-}
-
-fn both(test: impl FnOnce(&mut Both<'_>) + Send + 'static) {
-    on_node_with(small_maps, |node| {
-        let dry = node.dry();
-        test(&mut Both { node, dry });
-    });
-}
 
 #[test]
 fn a_new_flow_of_every_protocol_is_judged_at_both_ends() {

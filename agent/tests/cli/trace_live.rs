@@ -205,11 +205,11 @@ fn a_services_own_address_is_dialled_and_the_backend_that_was_chosen_is_named() 
 #[test]
 fn a_backend_that_the_objects_do_not_name_is_a_disagreement() {
     let n1 = pair("10.1.0.99");
-    let done = trace(&n1, "shop/client svc:shop/pair --port 80");
+    let done = trace(&n1, "shop/client svc:shop/pair --port 80 --verbose");
     assert_eq!(done.code, 3, "{}", done.stdout);
-    let named = "backend 10.1.0.99:8080, which the objects do";
+    let named = "; backend 10.1.0.99:8080, which the objects do not name)\n";
     assert!(done.stdout.contains(named), "{}", done.stdout);
-    let done = trace(&n1, "shop/client 10.96.0.9 --port 80");
+    let done = trace(&n1, "shop/client 10.96.0.9 --port 80 --verbose");
     assert!(
         done.stdout.contains("ask about the svc:"),
         "{}",

@@ -141,3 +141,21 @@ fn a_class_is_its_base_and_a_number_of_its_own() {
     assert_eq!(ClassId::on_base(class, 1).base(), base);
     assert_eq!(ClassId(5).base(), ClassId::WORLD);
 }
+
+#[test]
+fn a_dry_runs_report_comes_back_from_the_words_of_the_control_block() {
+    use crate::dry_run::{Report, state};
+    let report = Report {
+        egress: RuleVerdict::allow(RuleId(70)),
+        ingress: RuleVerdict::deny(RuleId(71)),
+        state: state::REPORTED | state::INGRESS | state::TRACKED,
+        counter: 10,
+        backend: BackendId(9),
+    };
+    assert_eq!(Report::from_words(report.words()), Some(report));
+    assert_eq!(size_of::<Report>(), 4 * Report::WORDS);
+    assert_eq!(report.egress(), None, "not judged there");
+    assert_eq!(report.ingress(), Some(report.ingress));
+    assert!(report.tracked());
+    assert_eq!(Report::from_words([0; Report::WORDS]), None);
+}
