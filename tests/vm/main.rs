@@ -6,6 +6,7 @@
 //! detail`; the last line is `WEIR-VM end`.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,13 @@ use aya::programs::Program;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::termios::tcdrain;
+use weir_abi::Proto;
+use weir_abi::counter::Counter;
 use weir_agent::dataplane::attach::{Attacher, Hook, Role, Side};
+use weir_agent::dataplane::live::{self, DryRun, Place};
 use weir_agent::dataplane::pins::Pins;
 use weir_agent::dataplane::{Features, cgroup, load, object};
+use weir_agent::packet::{self, Flow, Macs};
 
 const BPFFS: &str = "/sys/fs/bpf";
 const CGROUP: &str = "/sys/fs/cgroup";
@@ -36,6 +41,7 @@ fn main() {
         programs().map(|all| format!("{} programs", all.len())),
     );
     report("load, pin, adopt", pinned());
+    report("dry run", dry_run());
     report("attach to a device", device());
     report("attach to a cgroup", sockets());
     println!("WEIR-VM end");
@@ -155,6 +161,40 @@ fn pinned() -> Result<String> {
         "{} programs pinned, then found again",
         first.programs
     ))
+}
+
+/// The programs that only judge, over the pinned maps: each runs a packet and reports.
+fn dry_run() -> Result<String> {
+    /// The loopback device, whose address is all zeros; no pod is here.
+    const DEVICE: u32 = 1;
+    let pins = Pins::new(Path::new(BPFFS).join("weir").as_path());
+    let mut programs = DryRun::load(&object::bytes(None)?, &pins)?;
+    let flow = Flow {
+        source: Ipv4Addr::new(10, 0, 0, 1).into(),
+        destination: Ipv4Addr::new(10, 0, 0, 2).into(),
+        protocol: Proto::TCP,
+        source_port: 61_000,
+        port: 80,
+    };
+    let frame = packet::first(&flow, Macs::default()).map_err(anyhow::Error::msg)?;
+    for (hook, expected) in [
+        (live::Hook::FromPod, Counter::DropUnknownEndpoint),
+        (live::Hook::ToPod, Counter::DropUnknownEndpoint),
+        (live::Hook::FromUplink, Counter::ToStack),
+    ] {
+        let place = Place {
+            hook,
+            ifindex: DEVICE,
+            ingress_ifindex: DEVICE,
+        };
+        let ran = programs.run(place, &frame)?;
+        ensure!(
+            ran.report.counter == expected as u32,
+            "{}: {ran:?}, not {expected:?}",
+            hook.program()
+        );
+    }
+    Ok("3 programs judge and report".to_owned())
 }
 
 /// tcx links where the kernel has them, clsact filters where it has not.
