@@ -110,6 +110,15 @@ pub fn vm_init(ctx: &Context) -> Result<PathBuf> {
     Ok(static_build(ctx, "init of the test machine", &extra)?.join("weir-vm-init"))
 }
 
+/// Builds the benchmarks as a release is built.
+///
+/// # Errors
+/// The toolchain is missing, or a build fails.
+pub fn bench(ctx: &Context) -> Result<PathBuf> {
+    let extra = [("weir-bench", "weir-bench")];
+    Ok(static_build(ctx, "benchmarks", &extra)?.join("weir-bench"))
+}
+
 fn static_build(ctx: &Context, name: &str, extra: &[(&str, &str)]) -> Result<PathBuf> {
     let object = ebpf(ctx, Object::Plain)?;
     let mut cmd = ctx.cargo();

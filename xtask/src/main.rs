@@ -1,5 +1,6 @@
 //! Weir's chores. `cargo xtask help` lists them; `docs/development.md` explains them.
 
+mod bench;
 mod build;
 mod context;
 mod count;
@@ -55,6 +56,15 @@ enum Chore {
         /// Only tests whose name contains this
         filter: Option<String>,
     },
+    /// Measure what things cost: `bench policy`
+    ///
+    /// Everything after `bench` goes to `weir-bench`, which runs as root; see `bench --help`.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Arguments of `weir-bench`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Check formatting, clippy, warnings, licences and advisories
     Lint,
     /// Load every eBPF program into the kernels that Weir supports, in QEMU
@@ -94,6 +104,7 @@ fn chore(command: Chore) -> Result<ExitCode> {
         }
         Chore::Build { ebpf: false, .. } => build::dist(&ctx)?,
         Chore::Demo { args } => return demo::run(&ctx, &args),
+        Chore::Bench { args } => return bench::run(&ctx, &args),
         Chore::VmTest { load_only: _ } => test::verdict(vm::run(&ctx)?)?,
         Chore::Lint => test::verdict(lint::run(&ctx)?)?,
         Chore::Test { filter } => test::verdict(test::run(&ctx, filter.as_deref())?)?,

@@ -8,7 +8,7 @@ mod event;
 mod local;
 mod metrics;
 mod node;
-mod policy;
+pub mod policy;
 mod report;
 mod services;
 

@@ -48,7 +48,12 @@ impl Policy {
 
     /// Takes an object's change in; whether policy depends on it.
     pub fn apply(&mut self, change: &Change) -> bool {
-        event(change).is_some_and(|event| self.index.apply(event).0)
+        event(change).is_some_and(|event| self.apply_event(event))
+    }
+
+    /// The same, of what the index is told.
+    pub fn apply_event(&mut self, event: Event) -> bool {
+        self.index.apply(event).0
     }
 
     /// An endpoint is here.

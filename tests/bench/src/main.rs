@@ -1,0 +1,79 @@
+//! `weir-bench`: what things cost. Run by `cargo xtask bench`, as root.
+//!
+//! Times are those of this machine, which the header names; what counts are the ratios, each of two
+//! measurements of one run.
+
+mod change;
+mod compile;
+mod flow;
+mod machine;
+mod pins;
+mod stats;
+mod world;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "weir-bench", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Compiling policies, changing one, and judging new flows
+    Policy(PolicyArgs),
+    /// Compiles once and says what it took (internal: memory is that of a process)
+    #[command(hide = true)]
+    PolicyCompile(world::Size),
+}
+
+#[derive(Args)]
+struct PolicyArgs {
+    #[command(flatten)]
+    size: world::Size,
+    /// Changes to time
+    #[arg(long, default_value_t = 600)]
+    changes: usize,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().bench {
+        Bench::Policy(args) => policy(&args),
+        Bench::PolicyCompile(size) => compile::child(&size),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn policy(args: &PolicyArgs) -> Result<()> {
+    let mut sections = Vec::new();
+    eprintln!("compiling from nothing …");
+    sections.push(compile::run(&args.size)?);
+    eprintln!("{} changes, one at a time …", args.changes);
+    sections.push(change::run(&args.size, args.changes)?);
+    eprintln!("new flows, 1 policy beside {} …", args.size.policies);
+    sections.push(flow::run(&args.size)?);
+    if args.json {
+        let document = serde_json::json!({"machine": machine::line(), "sections": sections});
+        println!("{document:#}");
+        return Ok(());
+    }
+    println!("{}", machine::line());
+    for section in &sections {
+        println!("\n{section}");
+    }
+    Ok(())
+}

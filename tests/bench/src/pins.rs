@@ -1,0 +1,49 @@
+//! A node for one measurement: a network namespace and a bpffs that are gone with their thread.
+
+use std::path::Path;
+use std::thread;
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::EbpfLoader;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use weir_agent::dataplane::object;
+use weir_agent::dataplane::pins::Pins;
+
+/// Where the bpffs of one node is mounted, below a tmpfs that nobody else sees.
+const ROOT: &str = "/tmp";
+
+/// Runs `work` in namespaces of its own.
+pub fn isolated<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let body = move || {
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
+            .context("unshare: the benchmark needs root")?;
+        let none = None::<&str>;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(none, "/", none, private, none).context("making mounts private")?;
+        mount(none, ROOT, Some("tmpfs"), MsFlags::empty(), none).context("mounting a tmpfs")?;
+        work()
+    };
+    let thread = thread::spawn(body);
+    thread
+        .join()
+        .map_err(|_| anyhow!("the measurement panicked"))?
+}
+
+/// A bpffs with all maps of the agent's object, in the sizes that the agent gives them.
+pub fn with_maps(name: &str) -> Result<Pins> {
+    let dir = Path::new(ROOT).join(name);
+    std::fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
+    let none = None::<&str>;
+    mount(none, &dir, Some("bpf"), MsFlags::empty(), none).context("mounting a bpffs")?;
+    let pins = Pins::new(&dir);
+    std::fs::create_dir_all(pins.maps()).context("making the maps' folder")?;
+    let object = object::bytes(None)?;
+    let parsed = aya_obj::Object::parse(&object).context("the object")?;
+    let mut loader = EbpfLoader::new();
+    for map in parsed.maps.keys().filter(|map| !map.starts_with('.')) {
+        loader.map_pin_path(map, pins.map(map));
+    }
+    loader.load(&object).context("loading the object")?;
+    Ok(pins)
+}
