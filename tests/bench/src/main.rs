@@ -59,21 +59,32 @@ fn main() -> ExitCode {
 }
 
 fn policy(args: &PolicyArgs) -> Result<()> {
+    let size = &args.size;
+    if !args.json {
+        println!("{}", machine::line());
+    }
+    let parts: [Part<'_>; 3] = [
+        ("compiling from nothing …", &|| compile::run(size)),
+        ("one change at a time …", &|| {
+            change::run(size, args.changes)
+        }),
+        ("new flows in the kernel …", &|| flow::run(size)),
+    ];
     let mut sections = Vec::new();
-    eprintln!("compiling from nothing …");
-    sections.push(compile::run(&args.size)?);
-    eprintln!("{} changes, one at a time …", args.changes);
-    sections.push(change::run(&args.size, args.changes)?);
-    eprintln!("new flows, 1 policy beside {} …", args.size.policies);
-    sections.push(flow::run(&args.size)?);
+    for (name, run) in parts {
+        eprintln!("{name}");
+        let section = run()?;
+        if !args.json {
+            println!("\n{section}");
+        }
+        sections.push(section);
+    }
     if args.json {
         let document = serde_json::json!({"machine": machine::line(), "sections": sections});
         println!("{document:#}");
-        return Ok(());
-    }
-    println!("{}", machine::line());
-    for section in &sections {
-        println!("\n{section}");
     }
     Ok(())
 }
+
+/// A part of a benchmark: what is said of it while it runs, and how it is run.
+type Part<'a> = (&'static str, &'a dyn Fn() -> Result<stats::Section>);

@@ -158,6 +158,7 @@ pub fn policy(i: usize, version: usize) -> Event {
     let (space, kind) = (i % NAMESPACES, i / NAMESPACES % 10);
     let app = |i: usize| json!({"matchLabels": {"app": format!("app-{}", i % APPS)}});
     let team = |i: usize| json!({"matchLabels": {"team": format!("team-{}", i % TEAMS)}});
+    let tier = |i: usize| json!({"matchLabels": {"tier": TIERS[i % 3]}});
     let named = |i: usize| json!({"matchLabels": {"kubernetes.io/metadata.name": namespace(i)}});
     let port = 8000 + version % 1000;
     let spec = match kind {
@@ -166,36 +167,36 @@ pub fn policy(i: usize, version: usize) -> Event {
             "to": [{"namespaceSelector": named(0), "podSelector": app(0)}],
             "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53}, {"port": port}],
         }]}),
-        2 => json!({"podSelector": app(space), "ingress": [{
+        2 => json!({"podSelector": tier(space), "ingress": [{
             "from": [{"podSelector": {}}], "ports": [{"port": port}],
         }]}),
-        3 => json!({"podSelector": app(i), "ingress": [{
+        3 => json!({"podSelector": tier(i), "ingress": [{
             "from": [{"namespaceSelector": team(space + version), "podSelector": app(i + 1)}],
             "ports": [{"port": 8080}],
         }]}),
-        4 => json!({"podSelector": app(i + 2), "ingress": [{
+        4 => json!({"podSelector": tier(i + 2), "ingress": [{
             "from": [{"ipBlock": {"cidr": format!("192.0.{space}.0/24"), "except": [format!("192.0.{space}.128/25")]}}],
             "ports": [{"port": port}],
         }]}),
-        5 => json!({"podSelector": app(i + 3), "policyTypes": ["Egress"], "egress": [{
+        5 => json!({"podSelector": tier(i + 3), "policyTypes": ["Egress"], "egress": [{
             "to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8", "172.16.0.0/12"]}}],
             "ports": [{"port": 443}, {"port": port}],
         }]}),
-        6 => json!({"podSelector": app(i + 4), "ingress": [{
+        6 => json!({"podSelector": tier(i + 4), "ingress": [{
             "from": [{"namespaceSelector": {}}], "ports": [{"port": "http"}, {"port": port}],
         }]}),
-        7 => json!({"podSelector": app(i + 5), "policyTypes": ["Egress"], "egress": [{
+        7 => json!({"podSelector": tier(i + 5), "policyTypes": ["Egress"], "egress": [{
             "to": [{"namespaceSelector": named(space + 1), "podSelector": app(i + version)}],
             "ports": [{"port": 5432}, {"port": 6000, "endPort": 6010}],
         }]}),
-        8 => json!({"podSelector": app(i + 6), "ingress": [{
+        8 => json!({"podSelector": tier(i + 6), "ingress": [{
             "from": [{
                 "namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "In", "values": ["team-1", "team-3"]}]},
-                "podSelector": {"matchLabels": {"tier": TIERS[i % 3]}},
+                "podSelector": tier(i),
             }],
             "ports": [{"port": port}],
         }]}),
-        _ => json!({"podSelector": app(i + 7), "policyTypes": ["Ingress", "Egress"],
+        _ => json!({"podSelector": tier(i + 7), "policyTypes": ["Ingress", "Egress"],
             "ingress": [{"from": [{"podSelector": app(i + 8)}]}],
             "egress": [{"ports": [{"port": "metrics"}, {"port": port}]}],
         }),
