@@ -94,7 +94,7 @@ pub struct Subject {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NamespacedPod {
-    /// Required.
+    /// Absent: all namespaces (the CRD requires `podSelector` alone).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
     /// Required.

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ReplicationController, Se
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use weir_crd::ClusterNetworkPolicy;
 
 macro_rules! kinds {
     ($($kind:ident $group:literal $version:literal $namespaced:literal,)*) => {
@@ -94,6 +95,7 @@ kinds! {
     ReplicationController "" "v1" true,
     EndpointSlice "discovery.k8s.io" "v1" true,
     NetworkPolicy "networking.k8s.io" "v1" true,
+    ClusterNetworkPolicy "policy.networking.k8s.io" "v1alpha2" false,
     Deployment "apps" "v1" true,
     StatefulSet "apps" "v1" true,
     DaemonSet "apps" "v1" true,

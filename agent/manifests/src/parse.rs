@@ -4,9 +4,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::object::{Object, kind_info};
-use crate::salvage;
+use crate::salvage::{cluster_policy, network_policy};
 use crate::value::Value;
 use crate::yaml;
+
+const CLUSTER_POLICY: &str = "ClusterNetworkPolicy";
+const POLICY_GROUP: &str = "policy.networking.k8s.io";
+const POLICY_VERSION: &str = "v1alpha2";
 
 /// Something about a place in a file; shown as `FILE:LINE: TEXT`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +48,7 @@ pub struct Parsed {
     /// Documents that do not parse: the file is broken there. The others still count.
     pub errors: Vec<Note>,
     /// What the API server would refuse or what is easily a mistake. An object that is refused is
-    /// left out, but a NetworkPolicy is kept so that it isolates (fail closed).
+    /// left out, but a policy is kept so that it isolates or denies (fail closed).
     pub warnings: Vec<Note>,
     /// Kinds and fields that were passed over.
     pub passed_over: Vec<Note>,
@@ -135,11 +139,20 @@ impl FileParser<'_> {
             }
             return;
         }
+        let (group, number) = version.rsplit_once('/').unwrap_or(("", &version));
+        if is_unread_policy(&kind, group, number) {
+            let text = format!(
+                "{kind} of {version} is not read, so it is not enforced: write it as \
+                 ClusterNetworkPolicy of {POLICY_GROUP}/{POLICY_VERSION}"
+            );
+            self.warn(text.clone());
+            self.pass_over(text);
+            return;
+        }
         let Some(info) = kind_info(&kind) else {
             self.pass_over(format!("kind {kind} ({version}) is not needed"));
             return;
         };
-        let (group, number) = version.rsplit_once('/').unwrap_or(("", &version));
         // Before their present groups these kinds lived in `extensions`.
         if group != info.group && group != "extensions" && !version.is_empty() {
             self.pass_over(format!("kind {kind} of {version} is not needed"));
@@ -157,12 +170,18 @@ impl FileParser<'_> {
         self.object(&kind, &wanted, info.namespaced, value);
     }
 
-    fn object(&mut self, kind: &str, version: &str, namespaced: bool, value: Value) {
+    fn object(&mut self, kind: &str, version: &str, namespaced: bool, mut value: Value) {
+        if kind == CLUSTER_POLICY {
+            cluster_policy::drop_nulls(&mut value);
+        }
         let mut json: serde_json::Value = value.clone().into();
         // Decoding insists on both; items of lists may lack them.
         json["kind"] = kind.into();
         json["apiVersion"] = version.into();
-        let object = match Object::decode(kind, json) {
+        let decoded = Object::decode(kind, json);
+        // Of what does not decode all is said, and readers name what they refuse of the rest.
+        let said = kind == CLUSTER_POLICY && decoded.is_err();
+        let object = match decoded {
             Ok(object) => Some(object),
             Err(error) => self.refused(kind, &value, &error.to_string()),
         };
@@ -183,7 +202,9 @@ impl FileParser<'_> {
                 "{kind} has no metadata.name: it is taken as {name}"
             ));
         }
-        self.unknown_fields(&object, &value);
+        if !said {
+            self.unknown_fields(&object, &value);
+        }
         if !namespaced {
             object.metadata_mut().namespace = None;
         }
@@ -207,11 +228,22 @@ impl FileParser<'_> {
             (None, Some(name)) => format!("{kind} {name}"),
             (_, None) => format!("a {kind} without name"),
         };
-        if kind == "NetworkPolicy" {
+        let kept = match kind {
+            "NetworkPolicy" => Some((
+                Object::NetworkPolicy(network_policy::salvage(value)),
+                "what does not decode allows nothing",
+            )),
+            CLUSTER_POLICY => Some((
+                Object::ClusterNetworkPolicy(cluster_policy::salvage(value)),
+                "what does not decode fails closed",
+            )),
+            _ => None,
+        };
+        if let Some((object, cost)) = kept {
             self.warn(format!(
-                "{name}: the API server refuses it: {error}; what does not decode allows nothing"
+                "{name}: the API server refuses it: {error}; {cost}"
             ));
-            return Some(Object::NetworkPolicy(salvage::network_policy(value)));
+            return Some(object);
         }
         self.warn(format!(
             "{name}: the API server refuses it: {error}; it is left out"
@@ -219,20 +251,34 @@ impl FileParser<'_> {
         None
     }
 
-    /// Fields that decoding dropped. In a NetworkPolicy that is a warning: a rule whose `from` is
-    /// misspelt allows everyone.
+    /// Fields that are not known. In a policy that is a warning: a NetworkPolicy's rule whose `from`
+    /// is misspelt allows everyone, and a ClusterNetworkPolicy's rule with such a field is refused.
     fn unknown_fields(&mut self, object: &Object, value: &Value) {
-        let Ok(known) = object.to_json() else { return };
+        let mut known = object.clone();
+        if let Object::ClusterNetworkPolicy(policy) = &mut known {
+            // Decoding has kept them.
+            cluster_policy::forget_unknown(policy);
+        }
+        let Ok(known) = known.to_json() else { return };
         let mut fields = Vec::new();
         unknown(value, &known, &mut String::new(), &mut fields);
+        let is_policy = matches!(object.kind(), "NetworkPolicy" | CLUSTER_POLICY);
+        // What a controller wrote says nothing of what is wanted.
+        fields.retain(|field| object.kind() != CLUSTER_POLICY || field != "status");
         for field in fields {
             let text = format!("{}: unknown field {field}", object.key());
-            if object.kind() == "NetworkPolicy" {
+            if is_policy {
                 self.warn(text.clone());
             }
             self.pass_over(text);
         }
     }
+}
+
+/// Whether a policy of this kind is one that somebody counts on and that is not read here.
+fn is_unread_policy(kind: &str, group: &str, version: &str) -> bool {
+    let other_kind = matches!(kind, "AdminNetworkPolicy" | "BaselineAdminNetworkPolicy");
+    group == POLICY_GROUP && (other_kind || (kind == CLUSTER_POLICY && version != POLICY_VERSION))
 }
 
 /// Collects the paths of keys that `value` has and `known` has not. Null counts as not there.
