@@ -7,8 +7,11 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use weir_crd::ClusterNetworkPolicy;
 
-use crate::party::{End, Family, Party, PartyKind, Protocol, QueryError};
+use crate::cluster_policy::ClusterPolicy;
+use crate::node::{self, NodeInfo};
+use crate::party::Protocol;
 use crate::pod::PodInfo;
 use crate::policy::Policy;
 use crate::refusal::Message;
@@ -24,6 +27,8 @@ pub struct Cluster {
     pub pods: Vec<Pod>,
     /// NetworkPolicies.
     pub policies: Vec<NetworkPolicy>,
+    /// ClusterNetworkPolicies.
+    pub cluster_policies: Vec<ClusterNetworkPolicy>,
     /// Nodes.
     pub nodes: Vec<Node>,
     /// Services.
@@ -40,14 +45,17 @@ type Key = (String, String);
 pub struct Evaluator<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) pods: Vec<PodInfo>,
-    pod_index: HashMap<Key, usize>,
-    ended: HashMap<Key, String>,
-    pod_by_address: HashMap<IpAddr, usize>,
-    nodes: BTreeMap<String, Vec<IpAddr>>,
-    node_by_address: HashMap<IpAddr, String>,
+    pub(crate) pod_index: HashMap<Key, usize>,
+    pub(crate) ended: HashMap<Key, String>,
+    pub(crate) pod_by_address: HashMap<IpAddr, usize>,
+    pub(crate) nodes: BTreeMap<String, Vec<IpAddr>>,
+    pub(crate) node_by_address: HashMap<IpAddr, String>,
+    pub(crate) node_objects: BTreeMap<String, NodeInfo>,
     pub(crate) namespaces: HashMap<String, Labels>,
     /// By namespace, sorted by name.
     pub(crate) policies: HashMap<String, Vec<Policy>>,
+    /// In the order in which they are asked.
+    pub(crate) cluster_policies: Vec<ClusterPolicy>,
 }
 
 /// (namespace, name) of an object; no namespace is `default`.
@@ -68,8 +76,10 @@ impl<'a> Evaluator<'a> {
             pod_by_address: HashMap::new(),
             nodes: BTreeMap::new(),
             node_by_address: HashMap::new(),
+            node_objects: node::read_all(&cluster.nodes),
             namespaces: namespaces(cluster),
             policies: policies(cluster),
+            cluster_policies: cluster_policies(cluster),
         };
         this.read_pods();
         this.read_nodes();
@@ -78,11 +88,12 @@ impl<'a> Evaluator<'a> {
 
     /// What the API server would refuse of the policies, in the order of their names.
     pub fn messages(&self) -> Vec<Message> {
-        let mut all: Vec<Message> = self
-            .policies
-            .values()
+        let policies = self.policies.values().flatten().map(|p| &p.messages);
+        let cluster_policies = self.cluster_policies.iter().map(|p| &p.messages);
+        let mut all: Vec<Message> = policies
+            .chain(cluster_policies)
             .flatten()
-            .flat_map(|policy| policy.messages.iter().cloned())
+            .cloned()
             .collect();
         all.sort();
         all
@@ -105,6 +116,19 @@ impl<'a> Evaluator<'a> {
     /// The labels of a namespace; [`None`] if no object lives in it.
     pub(crate) fn namespace_labels(&self, name: &str) -> Option<&Labels> {
         self.namespaces.get(name)
+    }
+
+    /// All the addresses that pods and nodes own: useful for generators of questions.
+    pub fn known_addresses(&self) -> Vec<IpAddr> {
+        let all: HashSet<IpAddr> = self
+            .pod_by_address
+            .keys()
+            .chain(self.node_by_address.keys())
+            .copied()
+            .collect();
+        let mut all: Vec<IpAddr> = all.into_iter().collect();
+        all.sort();
+        all
     }
 
     fn read_pods(&mut self) {
@@ -218,133 +242,15 @@ fn policies(cluster: &Cluster) -> HashMap<String, Vec<Policy>> {
     by_namespace
 }
 
-/// An end with all its addresses, before the family is settled.
-pub(crate) struct Candidate {
-    pub kind: PartyKind,
-    pub node: Option<String>,
-    pub addresses: Vec<IpAddr>,
-}
-
-impl Candidate {
-    pub fn address(&self, family: Family) -> Option<IpAddr> {
-        self.addresses
-            .iter()
-            .copied()
-            .find(|a| Family::of(*a) == family)
+/// In the order in which those of one tier are asked: by priority, then by name.
+fn cluster_policies(cluster: &Cluster) -> Vec<ClusterPolicy> {
+    let mut by_name: BTreeMap<&str, &ClusterNetworkPolicy> = BTreeMap::new();
+    for policy in &cluster.cluster_policies {
+        let name = policy.metadata.name.as_deref().unwrap_or_default();
+        by_name.insert(name, policy);
     }
-
-    pub fn party(self, family: Option<Family>) -> Party {
-        Party {
-            address: family.and_then(|f| self.address(f)),
-            kind: self.kind,
-            node: self.node,
-        }
-    }
-}
-
-impl Evaluator<'_> {
-    /// The live pod behind a party, unless it is on the host's network.
-    pub(crate) fn pod_of(&self, party: &Party) -> Option<&PodInfo> {
-        match &party.kind {
-            PartyKind::Pod { namespace, name } => {
-                let index = self.pod_index.get(&(namespace.clone(), name.clone()))?;
-                Some(&self.pods[*index])
-            }
-            PartyKind::HostPod { .. } | PartyKind::Node | PartyKind::Outside => None,
-        }
-    }
-
-    /// What an end is.
-    pub(crate) fn resolve(&self, end: &End) -> Result<Candidate, QueryError> {
-        match end {
-            End::Pod { namespace, name } => self.resolve_pod(namespace, name),
-            End::Node(name) => match self.nodes.get(name) {
-                Some(addresses) => Ok(Candidate {
-                    kind: PartyKind::Node,
-                    node: Some(name.clone()),
-                    addresses: addresses.clone(),
-                }),
-                None => Err(QueryError::UnknownNode(name.clone())),
-            },
-            End::Address(addr) => {
-                let addr = addr.to_canonical();
-                let mut candidate = if let Some(index) = self.pod_by_address.get(&addr) {
-                    self.candidate(&self.pods[*index])
-                } else if let Some(node) = self.node_by_address.get(&addr) {
-                    self.resolve(&End::Node(node.clone()))?
-                } else {
-                    Candidate {
-                        kind: PartyKind::Outside,
-                        node: None,
-                        addresses: Vec::new(),
-                    }
-                };
-                // The flow uses this very address.
-                candidate.addresses = vec![addr];
-                Ok(candidate)
-            }
-        }
-    }
-
-    fn resolve_pod(&self, namespace: &str, name: &str) -> Result<Candidate, QueryError> {
-        let key = (namespace.to_owned(), name.to_owned());
-        let Some(index) = self.pod_index.get(&key) else {
-            let (namespace, name) = key.clone();
-            return Err(match self.ended.get(&key) {
-                Some(phase) => QueryError::EndedPod {
-                    namespace,
-                    name,
-                    phase: phase.clone(),
-                },
-                None => QueryError::UnknownPod { namespace, name },
-            });
-        };
-        let pod = &self.pods[*index];
-        if let Some((address, owner)) = &pod.lost
-            && pod.addresses.is_empty()
-        {
-            return Err(QueryError::LostAddress {
-                namespace: key.0,
-                name: key.1,
-                address: *address,
-                owner: owner.clone(),
-            });
-        }
-        Ok(self.candidate(pod))
-    }
-
-    fn candidate(&self, pod: &PodInfo) -> Candidate {
-        let (namespace, name) = (pod.namespace.clone(), pod.name.clone());
-        let node = pod.node.clone();
-        if !pod.host_network {
-            return Candidate {
-                kind: PartyKind::Pod { namespace, name },
-                node,
-                addresses: pod.addresses.clone(),
-            };
-        }
-        let of_node = node.as_ref().and_then(|n| self.nodes.get(n));
-        let addresses = match of_node {
-            Some(addresses) if !addresses.is_empty() => addresses.clone(),
-            _ => pod.addresses.clone(),
-        };
-        Candidate {
-            kind: PartyKind::HostPod { namespace, name },
-            node,
-            addresses,
-        }
-    }
-
-    /// All the addresses that pods and nodes own: useful for generators of questions.
-    pub fn known_addresses(&self) -> Vec<IpAddr> {
-        let all: HashSet<IpAddr> = self
-            .pod_by_address
-            .keys()
-            .chain(self.node_by_address.keys())
-            .copied()
-            .collect();
-        let mut all: Vec<IpAddr> = all.into_iter().collect();
-        all.sort();
-        all
-    }
+    let mut all: Vec<ClusterPolicy> = by_name.into_values().map(ClusterPolicy::parse).collect();
+    // Stable: equal priorities stay in the order of names.
+    all.sort_by_key(|policy| policy.priority);
+    all
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::party::{Family, Party};
+use crate::rule_ref::{Action, RuleRef, Tier};
 
 /// Whether a flow passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -36,11 +37,13 @@ impl fmt::Display for Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// A rule matches: allowed.
+    /// A rule matches: allowed, or denied by a ClusterNetworkPolicy's Deny.
     Rule,
     /// Policies isolate the pod and none of their rules matches: denied.
     Isolated,
-    /// No policy selects the pod in this direction: allowed.
+    /// A ClusterNetworkPolicy's Pass rule matches and nothing after it decides: allowed.
+    Pass,
+    /// No policy decides: allowed.
     NotSelected,
     /// The end is a node, a hostNetwork pod or an address outside: allowed.
     NotSubject,
@@ -58,47 +61,13 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::Rule => "rule",
             Self::Isolated => "isolated",
+            Self::Pass => "pass",
             Self::NotSelected => "not-selected",
             Self::NotSubject => "not-subject",
             Self::Reply => "reply",
             Self::Itself => "self",
             Self::OwnNode => "own-node",
         })
-    }
-}
-
-/// A rule, or what isolates a pod, by its place in the objects.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct RuleRef {
-    /// The object's kind, `NetworkPolicy`.
-    pub kind: String,
-    /// The object's namespace, where the kind has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// The object's name.
-    pub name: String,
-    /// The field, counted from zero, for example `spec.ingress[0]`.
-    pub path: String,
-}
-
-impl RuleRef {
-    pub(crate) fn network_policy(namespace: &str, name: &str, path: &str) -> Self {
-        Self {
-            kind: "NetworkPolicy".to_owned(),
-            namespace: Some(namespace.to_owned()),
-            name: name.to_owned(),
-            path: path.to_owned(),
-        }
-    }
-}
-
-impl fmt::Display for RuleRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.kind)?;
-        if let Some(namespace) = &self.namespace {
-            write!(f, "{namespace}/")?;
-        }
-        write!(f, "{} {}", self.name, self.path)
     }
 }
 
@@ -110,7 +79,7 @@ pub struct Decision {
     pub verdict: Verdict,
     /// Why.
     pub reason: Reason,
-    /// The rule, with [`Reason::Rule`].
+    /// The rule, with [`Reason::Rule`]; the last that passed the flow on, with [`Reason::Pass`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<RuleRef>,
     /// The policies that isolate the pod, sorted, with [`Reason::Isolated`].
@@ -119,6 +88,16 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// A rule says so.
+    pub(crate) fn by_rule(verdict: Verdict, rule: RuleRef) -> Self {
+        Self {
+            verdict,
+            reason: Reason::Rule,
+            rule: Some(rule),
+            isolated_by: Vec::new(),
+        }
+    }
+
     /// Allowed by something that is not a rule.
     pub(crate) fn allow(reason: Reason) -> Self {
         Self {
@@ -146,20 +125,41 @@ pub enum Match {
 pub struct RuleStep {
     /// Its place in the policy, for example `spec.ingress[0]`.
     pub path: String,
+    /// The name that a ClusterNetworkPolicy gives it.
+    pub name: Option<String>,
+    /// What a ClusterNetworkPolicy's rule does if it matches; a NetworkPolicy's allows.
+    pub action: Option<Action>,
     /// Whether it matches.
     pub outcome: Match,
     /// What matched, or what did not, in words.
     pub why: String,
 }
 
-/// One policy that selects the pod, and its rules up to the first that matches.
+/// What kind of policy a step is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyKind {
+    /// It isolates the pod.
+    NetworkPolicy {
+        /// Its namespace.
+        namespace: String,
+    },
+    /// The pod is its subject.
+    ClusterNetworkPolicy {
+        /// Where it stands.
+        tier: Tier,
+        /// Lower ones are asked first.
+        priority: u16,
+    },
+}
+
+/// One policy that judges the pod in this direction, and its rules up to the first that matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyStep {
-    /// The policy's namespace.
-    pub namespace: String,
+    /// Its kind.
+    pub kind: PolicyKind,
     /// The policy's name.
     pub name: String,
-    /// `spec.podSelector`, as `kubectl get -l` writes it.
+    /// `spec.podSelector` or `spec.subject`; selectors as `kubectl get -l` writes them.
     pub selector: String,
     /// In the order of the list; empty if it has none.
     pub rules: Vec<RuleStep>,
@@ -170,10 +170,15 @@ pub struct PolicyStep {
 pub struct Report {
     /// The result.
     pub decision: Decision,
-    /// The policies that select the pod in this direction, up to the one that allows.
+    /// The policies that judge the pod in this direction, in the order in which they are asked, up
+    /// to the one that decides.
     pub steps: Vec<PolicyStep>,
-    /// How many policies of the pod's namespace do not select it in this direction.
+    /// How many NetworkPolicies of the pod's namespace do not select it in this direction; 0 if
+    /// none was asked.
     pub other_policies: usize,
+    /// How many ClusterNetworkPolicies of the tiers that were asked do not have it as their
+    /// subject, or have no rule for this direction.
+    pub other_cluster_policies: usize,
 }
 
 impl Report {
@@ -182,6 +187,7 @@ impl Report {
             decision: Decision::allow(reason),
             steps: Vec::new(),
             other_policies: 0,
+            other_cluster_policies: 0,
         }
     }
 }

@@ -1,13 +1,10 @@
 //! The judgement itself.
 
-use crate::cluster::{Candidate, Cluster, Evaluator};
-use crate::decision::{
-    Answer, Decision, Match, PolicyStep, Reason, Report, RuleRef, RuleStep, Verdict,
-};
+use crate::cluster::{Cluster, Evaluator};
+use crate::decision::{Answer, Decision, Reason, Report, Verdict};
 use crate::matching::{Direction, Flow};
 use crate::party::{End, Family, PartyKind, Query, QueryError};
-use crate::pod::PodInfo;
-use crate::policy::{Policy, Rule};
+use crate::resolve::Candidate;
 
 /// Answers one question. For many about the same objects build an [`Evaluator`].
 ///
@@ -112,89 +109,6 @@ impl Evaluator<'_> {
             return Ok(report);
         }
         self.judge_by_policies(flow, direction, pod)
-    }
-
-    fn judge_by_policies(
-        &self,
-        flow: &Flow,
-        direction: Direction,
-        pod: &PodInfo,
-    ) -> Result<Report, QueryError> {
-        let in_namespace = self.policies.get(&pod.namespace);
-        let in_namespace = in_namespace.map(Vec::as_slice).unwrap_or_default();
-        let mut isolating: Vec<(&Policy, &[Rule])> = Vec::new();
-        for policy in in_namespace {
-            let rules = match direction {
-                Direction::Ingress => &policy.ingress,
-                Direction::Egress => &policy.egress,
-            };
-            if let Some(rules) = rules
-                && policy.selector.matches(&pod.labels)
-            {
-                isolating.push((policy, rules));
-            }
-        }
-        let mut report = Report {
-            decision: Decision::allow(Reason::NotSelected),
-            steps: Vec::new(),
-            other_policies: in_namespace.len() - isolating.len(),
-        };
-        if isolating.is_empty() {
-            return Ok(report);
-        }
-
-        let mut hangs_on: Option<RuleRef> = None;
-        for (policy, rules) in &isolating {
-            let mut step = PolicyStep {
-                namespace: policy.namespace.clone(),
-                name: policy.name.clone(),
-                selector: policy.selector.to_string(),
-                rules: Vec::new(),
-            };
-            for rule in *rules {
-                let check = self.check_rule(flow, direction, policy, rule);
-                let outcome = check.outcome;
-                step.rules.push(RuleStep {
-                    path: rule.path.clone(),
-                    outcome,
-                    why: check.why,
-                });
-                let name = RuleRef::network_policy(&policy.namespace, &policy.name, &rule.path);
-                match outcome {
-                    Match::No => {}
-                    Match::Unknown => {
-                        hangs_on.get_or_insert(name);
-                    }
-                    Match::Yes => {
-                        report.decision = Decision::allow(Reason::Rule);
-                        report.decision.rule = Some(name);
-                        report.steps.push(step);
-                        return Ok(report);
-                    }
-                }
-            }
-            report.steps.push(step);
-        }
-        if let Some(rule) = hangs_on {
-            let peer = match direction {
-                Direction::Egress => &flow.to,
-                Direction::Ingress => &flow.from,
-            };
-            return Err(QueryError::NeedsAddress {
-                party: peer.to_string(),
-                rule: rule.to_string(),
-            });
-        }
-        report.decision = Decision {
-            verdict: Verdict::Deny,
-            reason: Reason::Isolated,
-            rule: None,
-            isolated_by: isolating
-                .iter()
-                .map(|(p, _)| RuleRef::network_policy(&p.namespace, &p.name, "spec.podSelector"))
-                .collect(),
-        };
-        Ok(report)
     }
 }
 

@@ -4,8 +4,8 @@
 //! works, so that it can be believed by reading it. It shares no code with the policy compiler,
 //! which is tested against it, and it does no I/O.
 //!
-//! What it takes the API to mean (`networking.k8s.io/v1`, Kubernetes 1.36), where the API's text
-//! leaves a choice:
+//! What it takes `networking.k8s.io/v1` (Kubernetes 1.36) to mean, where the API's text leaves a
+//! choice:
 //!
 //! * **Which rule is named.** Policies in the order of (namespace, name), their rules in the order
 //!   of the list: the first that matches.
@@ -28,26 +28,47 @@
 //! * **Namespaces** always carry the label `kubernetes.io/metadata.name`, whatever the object says.
 //! * A pod reaches its own address (`self`), and a node reaches its own pods (`own-node`), whatever
 //!   the policies say.
+//!
+//! ClusterNetworkPolicy (`policy.networking.k8s.io/v1alpha2` of network-policy-api v0.2.0):
+//!
+//! * **Order.** Admin policies whose subject is the pod, by (priority, name): the first rule that
+//!   matches decides; Pass goes on. Then NetworkPolicies, which decide if any isolates the pod. Then
+//!   Baseline policies like Admin ones. Else allowed, in the name of the last rule that passed it on.
+//! * **Unknown pods** are addresses in a node's pod CIDR that no known Pod has. Deny rules by
+//!   `namespaces` or `pods` match them, and their named ports are then every port; no other does.
+//! * **Fail closed.** A rule with a refused part, or with a field that is not known here, matches
+//!   nothing if its action is Accept, else it denies everything at its place. A policy whose tier,
+//!   priority or subject is refused has all its rules refused. Of a subject what is valid counts (the
+//!   union, if both of its fields are set), all pods if nothing is.
+//! * **`domainNames`** match nothing yet.
 #![forbid(unsafe_code)]
 
 mod cidr;
 mod cluster;
+mod cluster_matching;
+mod cluster_peer;
+mod cluster_policy;
 mod decision;
 mod evaluate;
 mod matching;
+mod node;
 mod party;
 mod pod;
 mod policy;
 mod ports;
 mod refusal;
+mod resolve;
+mod rule_ref;
 mod selector;
 mod service;
+mod tiers;
 
 pub use cluster::{Cluster, Evaluator};
 pub use decision::{
-    Answer, Decision, Match, PolicyStep, Reason, Report, RuleRef, RuleStep, Verdict,
+    Answer, Decision, Match, PolicyKind, PolicyStep, Reason, Report, RuleStep, Verdict,
 };
 pub use evaluate::evaluate;
 pub use party::{End, Family, Party, PartyKind, Protocol, Query, QueryError};
 pub use refusal::Message;
+pub use rule_ref::{Action, RuleRef, Tier};
 pub use service::{Backend, ServicePort};

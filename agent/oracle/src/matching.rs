@@ -1,5 +1,6 @@
 //! Whether one rule matches a flow, and in words what did or did not match.
 
+use crate::cidr::Cidr;
 use crate::cluster::Evaluator;
 use crate::decision::Match;
 use crate::party::{Family, Party, Protocol};
@@ -23,6 +24,17 @@ pub(crate) struct Flow {
     pub port: u16,
 }
 
+impl Flow {
+    /// What it carries, in words.
+    pub fn asked(&self) -> String {
+        if self.protocol.has_ports() {
+            format!("{}/{}", self.port, self.protocol)
+        } else {
+            self.protocol.to_string()
+        }
+    }
+}
+
 /// Whether something matches, and what or why not.
 pub(crate) struct Check {
     pub outcome: Match,
@@ -30,11 +42,40 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    fn new(yes: bool, why: impl Into<String>) -> Self {
+    pub fn new(yes: bool, why: impl Into<String>) -> Self {
         let outcome = if yes { Match::Yes } else { Match::No };
         Self {
             outcome,
             why: why.into(),
+        }
+    }
+
+    /// The first that matches, else the first of which that is not known, else all that miss.
+    pub fn any(checks: impl Iterator<Item = Self>) -> Self {
+        let mut unknown = None;
+        let mut misses = Vec::new();
+        for check in checks {
+            match check.outcome {
+                Match::Yes => return check,
+                Match::Unknown => unknown = unknown.or(Some(check)),
+                Match::No => misses.push(check.why),
+            }
+        }
+        unknown.unwrap_or_else(|| Self::new(false, misses.join("; ")))
+    }
+
+    /// A rule out of its two halves.
+    pub fn both(peers: Self, ports: Self) -> Self {
+        match (peers.outcome, ports.outcome) {
+            (Match::No, Match::No) => {
+                Self::new(false, format!("peer: {}; port: {}", peers.why, ports.why))
+            }
+            (Match::No, _) => Self::new(false, format!("peer: {}", peers.why)),
+            (_, Match::No) => Self::new(false, format!("port: {}", ports.why)),
+            (outcome, _) => Self {
+                outcome,
+                why: format!("{}, {}", peers.why, ports.why),
+            },
         }
     }
 }
@@ -60,18 +101,7 @@ impl Evaluator<'_> {
             Direction::Egress => ("to", &flow.to),
         };
         let peers = self.check_peers(flow, field, peer, policy, body);
-        let ports = self.check_ports(flow, body);
-        match (peers.outcome, ports.outcome) {
-            (Match::No, Match::No) => {
-                Check::new(false, format!("peer: {}; port: {}", peers.why, ports.why))
-            }
-            (Match::No, _) => Check::new(false, format!("peer: {}", peers.why)),
-            (_, Match::No) => Check::new(false, format!("port: {}", ports.why)),
-            (outcome, _) => Check {
-                outcome,
-                why: format!("{}, {}", peers.why, ports.why),
-            },
-        }
+        Check::both(peers, self.check_ports(flow, body))
     }
 
     fn check_peers(
@@ -85,23 +115,18 @@ impl Evaluator<'_> {
         if body.peers.is_empty() {
             return Check::new(true, "any peer");
         }
-        let mut unknown = None;
-        let mut misses = Vec::new();
-        for (i, wanted) in body.peers.iter().enumerate() {
+        Check::any(body.peers.iter().enumerate().map(|(i, wanted)| {
             let mut check = match wanted {
                 Peer::Pods { namespaces, pods } => {
                     self.check_pods(peer, policy, namespaces.as_ref(), pods.as_ref())
                 }
-                Peer::Block { .. } => check_block(flow.family, peer, wanted),
+                Peer::Block { cidr, except } => {
+                    check_cidr(flow.family, peer, "ipBlock", cidr, except)
+                }
             };
             check.why = format!("{field}[{i}] {}", check.why);
-            match check.outcome {
-                Match::Yes => return check,
-                Match::Unknown => unknown = unknown.or(Some(check)),
-                Match::No => misses.push(check.why),
-            }
-        }
-        unknown.unwrap_or_else(|| Check::new(false, misses.join("; ")))
+            check
+        }))
     }
 
     fn check_pods(
@@ -145,11 +170,6 @@ impl Evaluator<'_> {
         if body.ports.is_empty() {
             return Check::new(true, "any port");
         }
-        let asked = if flow.protocol.has_ports() {
-            format!("{}/{}", flow.port, flow.protocol)
-        } else {
-            flow.protocol.to_string()
-        };
         for port in &body.ports {
             if self.port_matches(flow, port) {
                 return Check::new(true, format!("port {port}"));
@@ -160,7 +180,10 @@ impl Evaluator<'_> {
             .iter()
             .map(|p| self.explain_port(flow, p))
             .collect();
-        Check::new(false, format!("{asked} is not in {}", listed.join(", ")))
+        Check::new(
+            false,
+            format!("{} is not in {}", flow.asked(), listed.join(", ")),
+        )
     }
 
     fn port_matches(&self, flow: &Flow, wanted: &PortMatch) -> bool {
@@ -173,7 +196,7 @@ impl Evaluator<'_> {
     }
 
     /// What a named port is on the destination.
-    fn lookup(&self, flow: &Flow, name: &str, protocol: Protocol) -> Option<u16> {
+    pub(crate) fn lookup(&self, flow: &Flow, name: &str, protocol: Protocol) -> Option<u16> {
         self.pod_of(&flow.to)?.named_port(name, protocol)
     }
 
@@ -188,31 +211,35 @@ impl Evaluator<'_> {
     }
 }
 
-fn check_block(family: Option<Family>, peer: &Party, wanted: &Peer) -> Check {
-    let Peer::Block { cidr, except } = wanted else {
-        return Check::new(false, "is no ipBlock");
-    };
+/// Whether the peer's address lies in a block that `field` names.
+pub(crate) fn check_cidr(
+    family: Option<Family>,
+    peer: &Party,
+    field: &str,
+    cidr: &Cidr,
+    except: &[Cidr],
+) -> Check {
     let Some(addr) = peer.address else {
         let of_family = family.map(|f| (f == Family::V4) == cidr.is_v4());
         return match of_family {
-            Some(false) => Check::new(false, format!("ipBlock {cidr} is of the other family")),
+            Some(false) => Check::new(false, format!("{field} {cidr} is of the other family")),
             Some(true) if cidr.is_everything() && except.is_empty() => {
-                Check::new(true, format!("ipBlock {cidr}"))
+                Check::new(true, format!("{field} {cidr}"))
             }
             Some(true) | None => Check {
                 outcome: Match::Unknown,
-                why: format!("ipBlock {cidr}: {peer} has no address"),
+                why: format!("{field} {cidr}: {peer} has no address"),
             },
         };
     };
     if !cidr.contains(addr) {
-        return Check::new(false, format!("ipBlock {cidr} does not hold {addr}"));
+        return Check::new(false, format!("{field} {cidr} does not hold {addr}"));
     }
     match except.iter().find(|part| part.contains(addr)) {
         Some(part) => Check::new(
             false,
-            format!("ipBlock {cidr} excepts {part}, {addr} is in it"),
+            format!("{field} {cidr} excepts {part}, {addr} is in it"),
         ),
-        None => Check::new(true, format!("ipBlock {cidr}")),
+        None => Check::new(true, format!("{field} {cidr}")),
     }
 }

@@ -121,7 +121,9 @@ pub enum PartyKind {
     },
     /// A node.
     Node,
-    /// An address that no pod and no node owns.
+    /// An address in a node's pod CIDR that no known pod and no node owns.
+    UnknownPod,
+    /// Any other address that no pod and no node owns.
     Outside,
 }
 
@@ -144,6 +146,10 @@ impl fmt::Display for Party {
                 write!(f, "hostNetwork pod {namespace}/{name}")
             }
             PartyKind::Node => write!(f, "node {}", self.node.as_deref().unwrap_or("?")),
+            PartyKind::UnknownPod => match self.address {
+                Some(addr) => write!(f, "unknown pod {addr}"),
+                None => write!(f, "an unknown pod"),
+            },
             PartyKind::Outside => match self.address {
                 Some(addr) => write!(f, "address {addr}"),
                 None => write!(f, "an address outside"),

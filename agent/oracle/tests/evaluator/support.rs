@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 use weir_oracle::{
-    Answer, Cluster, Decision, End, Evaluator, Family, Protocol, Query, QueryError, Reason, Verdict,
+    Action, Answer, Cluster, Decision, End, Evaluator, Family, Protocol, Query, QueryError, Reason,
+    Verdict,
 };
 
 pub fn of<T: serde::de::DeserializeOwned>(value: Value) -> T {
@@ -41,15 +42,39 @@ pub fn policy(name: &str, spec: Value) -> Value {
     json!({"metadata": {"name": name, "namespace": "a"}, "spec": spec})
 }
 
+/// A ClusterNetworkPolicy of the pods of app db in any namespace, unless `change` says otherwise.
+pub fn cluster_policy(name: &str, tier: &str, change: Value) -> Value {
+    let mut spec = json!({
+        "tier": tier, "priority": 10,
+        "subject": {"pods": {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "db"}}}},
+    });
+    merge(&mut spec, change);
+    json!({"metadata": {"name": name}, "spec": spec})
+}
+
+/// [`cluster`] with these ClusterNetworkPolicies as well.
+pub fn tiers(cluster_policies: &[Value], policies: &[Value]) -> Cluster {
+    Cluster {
+        cluster_policies: cluster_policies.iter().map(|p| of(p.clone())).collect(),
+        ..cluster(policies)
+    }
+}
+
 /// Pods `a/web` and `a/db` on n1, `b/web` on n2 (namespace b is labelled `team=blue`), hostNetwork
-/// pod `a/host` on n1, nodes n1 and n2; and these policies.
+/// pod `a/host` on n1, nodes n1 and n2 (role `N1` and `N2`) with the pod CIDRs 10.1.0.0/16 and
+/// fd01::/16, 10.2.0.0/16 and fd02::/16; and these policies.
 pub fn cluster(policies: &[Value]) -> Cluster {
     let other = json!({"metadata": {"namespace": "b"}, "spec": {"nodeName": "n2"}});
     let node = |name: &str, v4: &str, v6: &str| {
-        of(json!({"metadata": {"name": name}, "status": {"addresses": [
-            {"type": "InternalIP", "address": v4}, {"type": "InternalIP", "address": v6},
-            {"type": "Hostname", "address": name},
-        ]}}))
+        let number = &name[1..];
+        let cidrs = json!([format!("10.{number}.0.0/16"), format!("fd0{number}::/16")]);
+        let metadata = json!({"name": name, "labels": {"role": name.to_uppercase()}});
+        of(
+            json!({"metadata": metadata, "spec": {"podCIDRs": cidrs}, "status": {"addresses": [
+                {"type": "InternalIP", "address": v4}, {"type": "InternalIP", "address": v6},
+                {"type": "Hostname", "address": name},
+            ]}}),
+        )
     };
     Cluster {
         namespaces: vec![of(
@@ -144,13 +169,19 @@ pub fn shown(decision: &Decision) -> String {
         rule,
         isolated_by,
     } = decision;
+    let action = rule.as_ref().and_then(|r| r.action);
     let rule = rule
         .as_ref()
         .map(|r| format!(" {}:{}", r.name, r.path))
         .unwrap_or_default();
-    assert_eq!(!rule.is_empty(), *reason == Reason::Rule);
+    assert_eq!(
+        !rule.is_empty(),
+        matches!(reason, Reason::Rule | Reason::Pass)
+    );
     assert_eq!(!isolated_by.is_empty(), *reason == Reason::Isolated);
-    assert_eq!(*verdict == Verdict::Deny, *reason == Reason::Isolated);
+    let denies = *reason == Reason::Isolated || action == Some(Action::Deny);
+    assert_eq!(*verdict == Verdict::Deny, denies);
+    assert_eq!(*reason == Reason::Pass, action == Some(Action::Pass));
     let by: Vec<&str> = isolated_by.iter().map(|p| p.name.as_str()).collect();
     let by = if by.is_empty() {
         String::new()
