@@ -21,8 +21,8 @@ pub(crate) struct ClusterPolicy {
     pub name: String,
     pub tier: Tier,
     pub priority: u16,
-    /// Its pods: those that any of these selects.
-    pub subject: Vec<PodSelection>,
+    /// Its pods.
+    pub subject: PodSelection,
     pub ingress: Vec<ClusterRule>,
     pub egress: Vec<ClusterRule>,
     pub messages: Vec<Message>,
@@ -173,35 +173,32 @@ fn priority(priority: Option<i64>, refusals: &mut Vec<Refusal>) -> u16 {
     nearest as u16
 }
 
-/// What the valid part of the selectors selects; all pods if there is no such part.
-fn subject(subject: Option<&Subject>, refusals: &mut Vec<Refusal>) -> Vec<PodSelection> {
+/// What the valid part of the selectors selects; all pods if there is no such part, or no telling
+/// which field is meant.
+fn subject(subject: Option<&Subject>, refusals: &mut Vec<Refusal>) -> PodSelection {
     let path = "spec.subject";
     let Some(subject) = subject else {
         refusals.push(Refusal::new(path, "is required"));
-        return vec![PodSelection::default()];
+        return PodSelection::default();
     };
-    let mut parts = Vec::new();
-    if let Some(selector) = &subject.namespaces {
-        let (namespaces, refused) = Selector::parse(selector, "spec.subject.namespaces");
-        refusals.extend(refused);
-        parts.push(PodSelection {
-            namespaces,
-            pods: None,
-        });
-    }
-    if let Some(pods) = &subject.pods {
-        let (selection, refused) = pod_selection(pods, "spec.subject.pods");
-        refusals.extend(refused);
-        parts.push(selection);
-    }
     refusals.extend(unknown(path, &subject.other).err());
-    if parts.len() != 1 {
-        refusals.push(one_of(path, "namespaces, pods"));
-    }
-    if parts.is_empty() {
-        parts.push(PodSelection::default());
-    }
-    parts
+    let (selection, refused) = match (&subject.namespaces, &subject.pods) {
+        (Some(selector), None) => {
+            let (namespaces, refused) = Selector::parse(selector, "spec.subject.namespaces");
+            let all_their_pods = PodSelection {
+                namespaces,
+                pods: None,
+            };
+            (all_their_pods, refused)
+        }
+        (None, Some(pods)) => pod_selection(pods, "spec.subject.pods"),
+        _ => (
+            PodSelection::default(),
+            vec![one_of(path, "namespaces, pods")],
+        ),
+    };
+    refusals.extend(refused);
+    selection
 }
 
 /// What the valid part of the selectors selects, and what was refused.

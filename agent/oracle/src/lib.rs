@@ -34,12 +34,13 @@
 //! * **Order.** Admin policies whose subject is the pod, by (priority, name): the first rule that
 //!   matches decides; Pass goes on. Then NetworkPolicies, which decide if any isolates the pod. Then
 //!   Baseline policies like Admin ones. Else allowed, in the name of the last rule that passed it on.
-//! * **Unknown pods** are addresses in a node's pod CIDR that no known Pod has. Deny rules by
-//!   `namespaces` or `pods` match them, and their named ports are then every port; no other does.
+//! * **Unknown pods** are addresses in a node's pod CIDR that no known Pod and no Node has. Deny rules
+//!   by `namespaces` or `pods` match them, and named ports of such egress rules are then every port
+//!   (ICMP has none); no other rule does.
 //! * **Fail closed.** A rule with a refused part, or with a field that is not known here, matches
 //!   nothing if its action is Accept, else it denies everything at its place. A policy whose tier,
-//!   priority or subject is refused has all its rules refused. Of a subject what is valid counts (the
-//!   union, if both of its fields are set), all pods if nothing is.
+//!   priority or subject is refused has all its rules refused. Of a subject's selectors what is valid
+//!   counts; if nothing is, or both of its fields are set, its subject is all pods.
 //! * **`domainNames`** match nothing yet.
 #![forbid(unsafe_code)]
 

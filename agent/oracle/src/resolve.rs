@@ -52,12 +52,18 @@ impl Evaluator<'_> {
         node.map(|(name, _)| name.as_str())
     }
 
-    /// Whether the party has an address of a node's pod CIDR that no known pod has.
+    /// The node in whose pod CIDR the address lies, if no known pod and no Node has it.
+    fn unknown_pod_of(&self, addr: IpAddr) -> Option<&str> {
+        let mut nodes = self.node_objects.values();
+        let is_known = self.pod_by_address.contains_key(&addr)
+            || nodes.any(|node| node.addresses.contains(&addr));
+        self.pod_cidr_of(addr).filter(|_| !is_known)
+    }
+
+    /// Whether the party is an address in a node's pod CIDR that no known pod and no Node has.
     pub(crate) fn is_unknown_pod(&self, party: &Party) -> bool {
-        let is_unknown = |addr: IpAddr| {
-            !self.pod_by_address.contains_key(&addr) && self.pod_cidr_of(addr).is_some()
-        };
-        party.address.is_some_and(is_unknown)
+        let address = party.address;
+        address.is_some_and(|addr| self.unknown_pod_of(addr).is_some())
     }
 
     /// What an end is.
@@ -78,7 +84,7 @@ impl Evaluator<'_> {
                     self.candidate(&self.pods[*index])
                 } else if let Some(node) = self.node_by_address.get(&addr) {
                     self.resolve(&End::Node(node.clone()))?
-                } else if let Some(node) = self.pod_cidr_of(addr) {
+                } else if let Some(node) = self.unknown_pod_of(addr) {
                     Candidate {
                         kind: PartyKind::UnknownPod,
                         node: Some(node.to_owned()),

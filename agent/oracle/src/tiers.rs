@@ -154,10 +154,7 @@ impl Evaluator<'_> {
         let empty = Labels::new();
         let of_namespace = self.namespace_labels(&case.pod.namespace);
         let of_namespace = of_namespace.unwrap_or(&empty);
-        let is_subject = policy
-            .subject
-            .iter()
-            .any(|part| part.selects(of_namespace, &case.pod.labels));
+        let is_subject = policy.subject.selects(of_namespace, &case.pod.labels);
         match (is_subject, case.direction) {
             (false, _) => &[],
             (true, Direction::Ingress) => &policy.ingress,
@@ -245,14 +242,13 @@ fn step(policy: &Policy) -> PolicyStep {
 }
 
 fn cluster_step(policy: &ClusterPolicy) -> PolicyStep {
-    let subject: Vec<String> = policy.subject.iter().map(ToString::to_string).collect();
     PolicyStep {
         kind: PolicyKind::ClusterNetworkPolicy {
             tier: policy.tier,
             priority: policy.priority,
         },
         name: policy.name.clone(),
-        selector: subject.join(" or "),
+        selector: policy.subject.to_string(),
         rules: Vec::new(),
     }
 }

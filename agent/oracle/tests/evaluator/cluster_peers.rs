@@ -197,6 +197,16 @@ fn an_address_is_an_unknown_pod_only_while_no_known_pod_has_it() {
     check(&c, "10.2.7.7", "a/db", "80/tcp", FREE, FREE);
     c.pods[4].status.as_mut().unwrap().phase = Some("Failed".to_owned());
     check(&c, "10.2.7.7", "a/db", "80/tcp", OUT, deny);
+    // A node may have one as well.
+    let addresses = c.nodes[1]
+        .status
+        .as_mut()
+        .unwrap()
+        .addresses
+        .as_mut()
+        .unwrap();
+    addresses.push(of(json!({"type": "InternalIP", "address": "10.2.0.254"})));
+    check(&c, "10.2.0.254", "a/db", "80/tcp", OUT, FREE);
     // The first of podCIDRs and podCIDR that says something counts.
     c.nodes[1].spec = Some(of(json!({"podCIDR": "10.9.0.0/16"})));
     check(&c, "10.2.7.7", "a/db", "80/tcp", OUT, FREE);
