@@ -106,18 +106,24 @@ fn both_nodes_kernels_agree_with_the_objects_in_both_families() {
             (
                 "client far --port 8080",
                 0,
-                ["allow, no policy", "allow, default/allow spec.ingress[0]"],
+                [
+                    "allow, no policy decides",
+                    "allow, default/allow spec.ingress[0]",
+                ],
             ),
             (
                 "client far --port http",
                 0,
-                ["allow, no policy", "allow, default/allow spec.ingress[0]"],
+                [
+                    "allow, no policy decides",
+                    "allow, default/allow spec.ingress[0]",
+                ],
             ),
             (
                 "client near --port 8081",
                 1,
                 [
-                    "allow, no policy",
+                    "allow, no policy decides",
                     "deny, isolated by default/allow, default/deny",
                 ],
             ),
@@ -125,7 +131,7 @@ fn both_nodes_kernels_agree_with_the_objects_in_both_families() {
                 "near far --port 8080",
                 1,
                 [
-                    "allow, no policy",
+                    "allow, no policy decides",
                     "deny, isolated by default/allow, default/deny",
                 ],
             ),
@@ -133,7 +139,7 @@ fn both_nodes_kernels_agree_with_the_objects_in_both_families() {
                 "client far --protocol icmp",
                 1,
                 [
-                    "allow, no policy",
+                    "allow, no policy decides",
                     "deny, isolated by default/allow, default/deny",
                 ],
             ),
@@ -141,7 +147,7 @@ fn both_nodes_kernels_agree_with_the_objects_in_both_families() {
                 "far near --port 8080/udp",
                 1,
                 [
-                    "allow, no policy",
+                    "allow, no policy decides",
                     "deny, isolated by default/allow, default/deny",
                 ],
             ),
@@ -172,7 +178,7 @@ fn an_end_that_was_not_asked_says_so() {
     let (status, out, _) = trace(&lab, "client far --port 8080");
     assert_eq!(status, 0);
     assert!(
-        out.contains("  kernel: agrees (allow, no policy)\n"),
+        out.contains("  kernel: agrees (allow, no policy decides)\n"),
         "{out}"
     );
     assert!(out.contains("  kernel: not asked (node n2)\n"), "{out}");

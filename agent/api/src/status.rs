@@ -64,6 +64,9 @@ pub struct Counts {
     pub services: usize,
     /// NetworkPolicies.
     pub policies: usize,
+    /// ClusterNetworkPolicies.
+    #[serde(rename = "clusterPolicies")]
+    pub cluster_policies: usize,
     /// Pods of the cluster.
     pub pods: usize,
 }

@@ -17,6 +17,7 @@ mod census;
 mod cidr;
 mod class;
 mod cluster_policy;
+mod condition;
 mod desired;
 mod established;
 mod event;
@@ -39,6 +40,7 @@ mod usage;
 mod write;
 
 pub use actual::{Actual, Direction, MapVerdict};
+pub use condition::{ClusterPolicyStatus, Condition, ConditionType};
 pub use desired::Desired;
 pub use established::Established;
 pub use event::{Dirty, Event, LocalEndpoint, ObjectName, PodRef};

@@ -1,7 +1,7 @@
 //! A trace for programs.
 
 use serde_json::{Value as Json, json};
-use weir_oracle::Match;
+use weir_oracle::{Match, PolicyKind, PolicyStep, Report as EndReport, RuleStep};
 
 use super::live;
 use super::report::{Kernel, Report, Side};
@@ -16,8 +16,8 @@ pub(super) fn document(report: &Report<'_>) -> Json {
         .map(|other| {
             json!({
                 "backend": other.candidate,
-                "egress": {"kernel": kernel(&other.egress)},
-                "ingress": {"kernel": kernel(&other.ingress)},
+                "egress": other_end(&other.judged.answer.egress, &other.egress),
+                "ingress": other_end(&other.judged.answer.ingress, &other.ingress),
             })
         })
         .collect();
@@ -37,42 +37,61 @@ pub(super) fn document(report: &Report<'_>) -> Json {
     })
 }
 
+fn other_end(report: &EndReport, said: &Kernel) -> Json {
+    let mut value = json!(report.decision);
+    value["kernel"] = kernel(said);
+    value
+}
+
 fn side_document(side: &Side<'_>) -> Json {
     let mut value = json!(side.report.decision);
-    let steps: Vec<Json> = side
-        .report
-        .steps
-        .iter()
-        .map(|step| {
-            let rules: Vec<Json> = step
-                .rules
-                .iter()
-                .map(|rule| {
-                    let matches = match rule.outcome {
-                        Match::Yes => json!(true),
-                        Match::No => json!(false),
-                        Match::Unknown => Json::Null,
-                    };
-                    json!({"path": rule.path, "matches": matches, "why": rule.why})
-                })
-                .collect();
-            json!({
-                "kind": "NetworkPolicy",
-                "namespace": step.namespace,
-                "name": step.name,
-                "podSelector": step.selector,
-                "rules": rules,
-            })
-        })
-        .collect();
+    let steps: Vec<Json> = side.report.steps.iter().map(step).collect();
     value["end"] = json!(side.party.to_string());
     value["address"] = json!(side.party.address);
     value["node"] = json!(side.party.node);
     value["policies"] = json!(steps);
     value["otherPolicies"] = json!(side.report.other_policies);
+    value["otherClusterPolicies"] = json!(side.report.other_cluster_policies);
     value["kernel"] = kernel(side.kernel);
     if let Some(program) = side.program {
         value["program"] = live::document(program);
+    }
+    value
+}
+
+fn step(step: &PolicyStep) -> Json {
+    let rules: Vec<Json> = step.rules.iter().map(rule).collect();
+    match &step.kind {
+        PolicyKind::NetworkPolicy { namespace } => json!({
+            "kind": "NetworkPolicy",
+            "namespace": namespace,
+            "name": step.name,
+            "podSelector": step.selector,
+            "rules": rules,
+        }),
+        PolicyKind::ClusterNetworkPolicy { tier, priority } => json!({
+            "kind": "ClusterNetworkPolicy",
+            "name": step.name,
+            "tier": tier,
+            "priority": priority,
+            "subject": step.selector,
+            "rules": rules,
+        }),
+    }
+}
+
+fn rule(rule: &RuleStep) -> Json {
+    let matches = match rule.outcome {
+        Match::Yes => json!(true),
+        Match::No => json!(false),
+        Match::Unknown => Json::Null,
+    };
+    let mut value = json!({"path": rule.path, "matches": matches, "why": rule.why});
+    if let Some(action) = rule.action {
+        value["action"] = json!(action);
+    }
+    if let Some(name) = &rule.name {
+        value["rule"] = json!(name);
     }
     value
 }

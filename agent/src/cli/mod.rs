@@ -2,6 +2,8 @@
 //! agent down, of the pinned maps. `docs/cli.md` is the same for people.
 
 mod args;
+mod backends;
+mod cause;
 mod color;
 mod completion;
 mod document;
@@ -19,6 +21,7 @@ mod question;
 mod report;
 mod service_list;
 mod status;
+mod steps;
 mod table;
 mod words;
 mod world;

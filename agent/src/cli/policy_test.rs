@@ -216,8 +216,16 @@ fn why(outcome: &Outcome) -> String {
 
 fn cause(decision: &Decision) -> String {
     if let Some(rule) = &decision.rule {
-        let namespace = rule.namespace.as_deref().unwrap_or_default();
-        return format!("{namespace}/{} {}", rule.name, rule.path);
+        let policy = match (&rule.namespace, rule.tier) {
+            (Some(namespace), _) => format!("{namespace}/{}", rule.name),
+            (None, Some(tier)) => format!("{tier} {}", rule.name),
+            (None, None) => rule.name.clone(),
+        };
+        let does = match rule.action {
+            Some(action) => format!(" {action}"),
+            None => String::new(),
+        };
+        return format!("{policy} {}{does}", rule.path);
     }
     let names = decision.isolated_by.iter().map(|policy| {
         let namespace = policy.namespace.as_deref().unwrap_or_default();

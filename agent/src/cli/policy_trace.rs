@@ -88,6 +88,7 @@ pub(super) fn trace(
         .zip(&outcome.others)
         .map(|(candidate, judged)| Other {
             candidate,
+            judged,
             egress: ask(kernels, judged, End::Source),
             ingress: ask(kernels, judged, End::Destination),
         })

@@ -1,18 +1,18 @@
 //! How a trace is shown: verdict and cause in the first three lines, then the steps of both ends.
 
 use weir_api::verdict::KernelVerdict;
-use weir_oracle::{Match, Party, PolicyStep, Reason, Report as EndReport, RuleStep};
+use weir_oracle::{Party, Report as EndReport};
 
+use super::backends::service_lines;
+use super::cause::causes;
 use super::color::Colors;
-use super::layout::{WIDTH, cut, wrap};
-use super::live::{self, Live, Program};
-use super::question::{Outcome, Question};
-use super::words::{kernel_line, told_of, words};
+use super::layout::{cut, wrap};
+use super::live::{Live, Program};
+use super::question::{Judged, Outcome, Question};
+use super::steps::{heading, steps, tail};
 
 /// Most lines, unless all is asked for.
 const LINES: usize = 40;
-/// Most lines about a Service's further backends, unless all is asked for.
-const MOST_OTHERS: usize = 4;
 
 /// What the kernel says of an end.
 #[derive(Clone, Debug)]
@@ -29,10 +29,12 @@ pub(super) enum Kernel {
     Exempt,
 }
 
-/// What the kernel says of a Service's further backend.
+/// A Service's further backend, and what the kernel says of it.
 pub(super) struct Other<'a> {
     /// The backend and the verdict, in words.
     pub candidate: &'a str,
+    /// What the objects say of it.
+    pub judged: &'a Judged,
     pub egress: Kernel,
     pub ingress: Kernel,
 }
@@ -50,9 +52,9 @@ pub(super) struct Report<'a> {
 }
 
 pub(super) struct Side<'a> {
-    name: &'static str,
+    pub name: &'static str,
     /// The direction whose policies judge: of a reply that of the connection.
-    judged: &'static str,
+    pub judged: &'static str,
     pub party: &'a Party,
     pub report: &'a EndReport,
     pub kernel: &'a Kernel,
@@ -166,181 +168,6 @@ fn shorten(mut lines: Vec<String>, share: usize) -> Vec<String> {
         let rest = lines.len() - share.saturating_sub(1);
         lines.truncate(share.saturating_sub(1));
         lines.push(format!("  … {rest} more lines: --verbose shows them"));
-    }
-    lines
-}
-
-/// Which backend is explained, and what the kernel says of the others.
-fn service_lines(report: &Report<'_>, verbose: bool) -> Vec<String> {
-    let Some(service) = &report.outcome.service else {
-        return Vec::new();
-    };
-    let candidates = &report.outcome.candidates;
-    let rest = match candidates.len() {
-        0 | 1 => String::new(),
-        n => format!(" (1 of {n} backends, all with this verdict)"),
-    };
-    let first = candidates.first().map(String::as_str).unwrap_or_default();
-    let mut lines = wrap(
-        &format!("service {service}: backend {first}{rest}"),
-        verbose,
-    );
-    let told: Vec<(bool, String)> = report.others.iter().filter_map(other_line).collect();
-    let limit = if verbose { usize::MAX } else { MOST_OTHERS };
-    let bad = told.iter().filter(|(disagrees, _)| *disagrees);
-    let good = told.iter().filter(|(disagrees, _)| !disagrees);
-    let shown = bad.chain(good).take(limit);
-    lines.extend(shown.map(|(_, line)| cut(line, verbose)));
-    if told.len() > limit {
-        let rest = told.len() - limit;
-        lines.push(format!("  … {rest} more backends: --verbose shows them"));
-    }
-    lines
-}
-
-/// Whether the kernel disagrees, and what it says of a further backend.
-fn other_line(other: &Other<'_>) -> Option<(bool, String)> {
-    let ends = [("egress", &other.egress), ("ingress", &other.ingress)];
-    let said: Vec<String> = ends
-        .iter()
-        .filter_map(|(name, kernel)| match kernel {
-            Kernel::Agrees(_) => Some(format!("{name} agrees")),
-            Kernel::Disagrees(verdict) => Some(format!("{name} DISAGREES ({})", told_of(verdict))),
-            Kernel::NotAsked(why) => Some(format!("{name} not asked ({why})")),
-            Kernel::Exempt | Kernel::NotSubject => None,
-        })
-        .collect();
-    let disagrees = ends
-        .iter()
-        .any(|(_, kernel)| matches!(kernel, Kernel::Disagrees(_)));
-    if said.is_empty() {
-        return None;
-    }
-    let line = format!("  {}; kernel: {}", other.candidate, said.join(", "));
-    Some((disagrees, line))
-}
-
-/// A line for each end, or for each that denies.
-fn causes(report: &Report<'_>) -> Vec<String> {
-    let sides = report.sides();
-    let denying = sides
-        .iter()
-        .filter(|s| !s.report.decision.verdict.allowed());
-    let denied: Vec<String> = denying.map(cause).collect();
-    if !denied.is_empty() {
-        return denied;
-    }
-    sides
-        .iter()
-        .map(|side| format!("cause: {} {}", side.name, words(&side.report.decision)))
-        .collect()
-}
-
-/// Why an end denies, with as many of the policies' names as fit.
-fn cause(side: &Side<'_>) -> String {
-    let policies = &side.report.decision.isolated_by;
-    let names: Vec<String> = policies
-        .iter()
-        .map(|p| format!("{}/{}", p.namespace.as_deref().unwrap_or_default(), p.name))
-        .collect();
-    let rules: usize = side.report.steps.iter().map(|s| s.rules.len()).sum();
-    let none = match (rules, names.len()) {
-        (0, 1) => "which allows nothing".to_owned(),
-        (0, _) => "which allow nothing".to_owned(),
-        (1, _) => "whose one rule does not match".to_owned(),
-        (n, _) => format!("none of whose {n} rules matches"),
-    };
-    let with = |shown: usize, why: &str| {
-        let rest = names.len().saturating_sub(shown);
-        let listed = names.get(..shown).unwrap_or(&names).join(", ");
-        let by = match (shown, rest) {
-            (_, 0) => listed,
-            (0, 1) => "a policy".to_owned(),
-            (0, n) => format!("{n} policies"),
-            (_, n) => format!("{listed} and {n} more"),
-        };
-        let (name, party) = (side.name, side.party);
-        format!("cause: {name} of {party}: isolated by {by}{why}")
-    };
-    // Names come before how many rules there are: the steps below show the rules.
-    let none = format!(", {none}");
-    let fits = (1..=names.len())
-        .rev()
-        .flat_map(|shown| [with(shown, &none), with(shown, "")])
-        .find(|line| line.chars().count() <= WIDTH);
-    fits.unwrap_or_else(|| with(0, &none))
-}
-
-/// The end, where it is, and the decision.
-fn heading(side: &Side<'_>) -> String {
-    use weir_oracle::PartyKind;
-    let node = match (&side.party.node, &side.party.kind) {
-        (_, PartyKind::Node) | (None, _) => String::new(),
-        (Some(node), _) => format!(" on node {node}"),
-    };
-    let addr = match (&side.party.kind, side.party.address) {
-        // Its name is the address.
-        (PartyKind::Outside, _) | (_, None) => String::new(),
-        (_, Some(address)) => format!(" ({address})"),
-    };
-    let decision = words(&side.report.decision);
-    let connection = match side.report.decision.reason {
-        Reason::Isolated if side.name != side.judged => {
-            format!(" (the connection it answers, in {})", side.judged)
-        }
-        _ => String::new(),
-    };
-    format!(
-        "{} of {}{addr}{node}: {decision}{connection}",
-        side.name, side.party
-    )
-}
-
-/// How many policies do not select the pod, and the kernel.
-fn tail(side: &Side<'_>, verbose: bool) -> Vec<String> {
-    let mut lines = Vec::new();
-    let others = side.report.other_policies;
-    if !side.report.steps.is_empty() && others > 0 {
-        let verb = if others == 1 { "does" } else { "do" };
-        lines.push(format!(
-            "  {others} more in the namespace {verb} not select it for {}",
-            side.judged
-        ));
-    }
-    let kernel = kernel_line(side.kernel);
-    let program = side.program.and_then(live::line);
-    let told = kernel.iter().chain(&program);
-    lines.extend(told.flat_map(|line| wrap(line, verbose)));
-    lines
-}
-
-/// A line for each policy that selects the pod, and for each of its rules.
-fn steps(report: &EndReport) -> Vec<String> {
-    let mut lines = Vec::new();
-    for step in &report.steps {
-        let PolicyStep {
-            namespace,
-            name,
-            selector,
-            rules,
-        } = step;
-        let empty = if rules.is_empty() {
-            ", and has no rules"
-        } else {
-            ""
-        };
-        lines.push(format!(
-            "  NetworkPolicy {namespace}/{name} selects it by {selector}{empty}"
-        ));
-        for rule in rules {
-            let RuleStep { path, outcome, why } = rule;
-            let word = match outcome {
-                Match::Yes => "matches",
-                Match::No => "no match",
-                Match::Unknown => "unknown",
-            };
-            lines.push(format!("    {path} {word}: {why}"));
-        }
     }
     lines
 }

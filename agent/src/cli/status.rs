@@ -42,7 +42,7 @@ fn text(status: &Status, colors: Colors) -> String {
     let yes = |b: bool| colors.by(b, if b { "yes" } else { "no" });
     let mut text = format!(
         "node      {node}\nversion   {version}\nready     {}\nsynced    {}\npod CIDRs {}\n\
-         objects   {} endpoints here, {} pods, {} services, {} policies\n\
+         objects   {} endpoints here, {} pods, {} services, {} policies{}\n\
          changed   {} map entries, {} programs, {} links, {} routes since the agent started\n",
         yes(*ready),
         yes(*synced),
@@ -55,6 +55,10 @@ fn text(status: &Status, colors: Colors) -> String {
         counts.pods,
         counts.services,
         counts.policies,
+        match counts.cluster_policies {
+            0 => String::new(),
+            n => format!(", {n} cluster policies"),
+        },
         activity.map_writes,
         activity.programs_replaced,
         activity.links_changed,

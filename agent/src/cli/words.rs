@@ -1,7 +1,8 @@
 //! Decisions, and what the kernel says, in words.
 
+use serde_json::Value;
 use weir_api::verdict::KernelVerdict;
-use weir_oracle::{Decision, Reason};
+use weir_oracle::{Reason, Report};
 
 use super::report::Kernel;
 
@@ -9,16 +10,28 @@ use super::report::Kernel;
 pub(super) const MOST_NAMES: usize = 2;
 
 /// A decision in words.
-pub(super) fn words(decision: &Decision) -> String {
-    match (decision.reason, &decision.rule) {
-        (Reason::Rule, Some(rule)) => format!("allowed by {rule}"),
-        (Reason::Isolated, _) => "denied: isolated, and no rule matches".to_owned(),
-        (Reason::NotSelected, _) => "allowed: no policy selects the pod".to_owned(),
-        (Reason::NotSubject, _) => "not subject to policies".to_owned(),
-        (Reason::Reply, _) => "allowed: it answers an allowed connection".to_owned(),
-        (Reason::Itself, _) => "allowed: a pod reaches itself".to_owned(),
-        (Reason::OwnNode, _) => "allowed: a node reaches its own pods".to_owned(),
-        (Reason::Rule, None) => "allowed by a rule".to_owned(),
+pub(super) fn words(report: &Report) -> String {
+    let decision = &report.decision;
+    let by_rule = |does: &str| match &decision.rule {
+        Some(rule) => format!("{does} by {rule}"),
+        None => format!("{does} by a rule"),
+    };
+    match decision.reason {
+        Reason::Rule if decision.verdict.allowed() => by_rule("allowed"),
+        Reason::Rule => by_rule("denied"),
+        Reason::Isolated => "denied: isolated, and no rule matches".to_owned(),
+        Reason::Pass => format!(
+            "allowed: {}, and nothing after it decides",
+            by_rule("passed on")
+        ),
+        Reason::NotSelected if report.steps.is_empty() => {
+            "allowed: no policy selects the pod".to_owned()
+        }
+        Reason::NotSelected => "allowed: no policy decides".to_owned(),
+        Reason::NotSubject => "not subject to policies".to_owned(),
+        Reason::Reply => "allowed: it answers an allowed connection".to_owned(),
+        Reason::Itself => "allowed: a pod reaches itself".to_owned(),
+        Reason::OwnNode => "allowed: a node reaches its own pods".to_owned(),
     }
 }
 
@@ -45,20 +58,25 @@ pub(super) fn told_of(verdict: &KernelVerdict) -> String {
 }
 
 /// A verdict in words, with the rule that the kernel names.
-pub(super) fn told(allowed: bool, rule_id: u32, rule: Option<&serde_json::Value>) -> String {
+pub(super) fn told(allowed: bool, rule_id: u32, rule: Option<&Value>) -> String {
     let word = if allowed { "allow" } else { "deny" };
     format!("{word}, {}", rule_name(rule_id, rule))
 }
 
 /// The rule that the kernel names. The first ids are fixed reasons (`weir_abi::policy::RuleId`).
-fn rule_name(rule_id: u32, rule: Option<&serde_json::Value>) -> String {
+fn rule_name(rule_id: u32, rule: Option<&Value>) -> String {
     use weir_abi::policy::RuleId;
     let list = rule.and_then(|rule| rule.get("isolatedBy")?.as_array());
     match (RuleId(rule_id), rule.and_then(policy_name), list) {
         (_, Some(name), _) => {
-            let path = rule.and_then(|rule| rule.get("path")?.as_str());
-            let path = path.map(|p| format!(" {p}")).unwrap_or_default();
-            format!("{name}{path}")
+            let text = |key: &str| rule.and_then(|rule| rule.get(key)?.as_str());
+            let path = text("path").map(|p| format!(" {p}")).unwrap_or_default();
+            let own = text("rule").map(|r| format!(" {r:?}")).unwrap_or_default();
+            let does = match text("action") {
+                Some("Pass") => "passed on by ",
+                _ => "",
+            };
+            format!("{does}{name}{path}{own}")
         }
         (_, None, Some(list)) => {
             let names: Vec<String> = list.iter().filter_map(policy_name).collect();
@@ -73,16 +91,80 @@ fn rule_name(rule_id: u32, rule: Option<&serde_json::Value>) -> String {
             }
         }
         (RuleId::NO_ROW, None, None) => "no row for this peer".to_owned(),
-        (RuleId::NOT_SELECTED, None, None) => "no policy".to_owned(),
+        (RuleId::NOT_SELECTED, None, None) => "no policy decides".to_owned(),
         (RuleId::SELF, None, None) => "itself".to_owned(),
         (RuleId(id), None, None) => format!("rule {id}"),
     }
 }
 
-/// `namespace/name`.
-fn policy_name(rule: &serde_json::Value) -> Option<String> {
+/// `namespace/name`, or `Admin name` of a ClusterNetworkPolicy.
+fn policy_name(rule: &Value) -> Option<String> {
     let name = rule.get("name")?.as_str()?;
-    let namespace = rule.get("namespace").and_then(|n| n.as_str());
-    let namespace = namespace.map(|n| format!("{n}/")).unwrap_or_default();
-    Some(format!("{namespace}{name}"))
+    let text = |key: &str| rule.get(key).and_then(Value::as_str);
+    Some(match (text("tier"), text("namespace")) {
+        (Some(tier), _) => format!("{tier} {name}"),
+        (None, Some(namespace)) => format!("{namespace}/{name}"),
+        (None, None) => name.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_kernels_rules_are_worded() {
+        let rule = |action: &str, name: Value| {
+            json!({"kind": "ClusterNetworkPolicy", "name": "lock", "tier": "Admin", "action": action,
+                   "direction": "ingress", "path": "spec.ingress[0]", "rule": name})
+        };
+        let policy = |name: &str| json!({"kind": "NetworkPolicy", "namespace": "a", "name": name});
+        for (allowed, rule_id, rule, words) in [
+            (
+                false,
+                64,
+                rule("Deny", Value::Null),
+                "deny, Admin lock spec.ingress[0]",
+            ),
+            (
+                true,
+                64,
+                rule("Accept", json!("x")),
+                "allow, Admin lock spec.ingress[0] \"x\"",
+            ),
+            (
+                true,
+                64,
+                rule("Pass", Value::Null),
+                "allow, passed on by Admin lock spec.ingress[0]",
+            ),
+            (
+                true,
+                64,
+                json!({"kind": "NetworkPolicy", "namespace": "a", "name": "p", "path": "spec.egress[1]"}),
+                "allow, a/p spec.egress[1]",
+            ),
+            (
+                false,
+                65,
+                json!({"isolatedBy": [policy("p"), policy("q"), policy("r")], "more": 1}),
+                "deny, isolated by a/p, a/q and 2 more",
+            ),
+            (true, 1, Value::Null, "allow, no policy decides"),
+            (false, 0, Value::Null, "deny, no row for this peer"),
+            (true, 2, Value::Null, "allow, itself"),
+            (true, 99, Value::Null, "allow, rule 99"),
+        ] {
+            let verdict = KernelVerdict {
+                allowed,
+                rule_id,
+                rule: (!rule.is_null()).then_some(rule),
+                group: 16,
+                class: 3,
+            };
+            assert_eq!(told_of(&verdict), words);
+        }
+    }
 }

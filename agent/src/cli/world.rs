@@ -179,6 +179,7 @@ fn cluster(objects: impl Iterator<Item = Located>) -> Cluster {
             Object::Service(o) => cluster.services.push(o),
             Object::EndpointSlice(o) => cluster.endpoint_slices.push(o),
             Object::NetworkPolicy(o) => cluster.policies.push(o),
+            Object::ClusterNetworkPolicy(o) => cluster.cluster_policies.push(o),
             Object::Deployment(_)
             | Object::StatefulSet(_)
             | Object::DaemonSet(_)

@@ -83,6 +83,7 @@ fn state(text: &mut Text, status: &Status) {
         endpoints,
         services,
         policies,
+        cluster_policies,
         pods,
     } = status.counts;
     let help = "Objects and endpoints the agent knows of.";
@@ -90,6 +91,7 @@ fn state(text: &mut Text, status: &Status) {
         ("endpoint", endpoints),
         ("service", services),
         ("policy", policies),
+        ("cluster_policy", cluster_policies),
         ("pod", pods),
     ] {
         text.gauge("weir_objects", help, &[("kind", kind)], n as f64);

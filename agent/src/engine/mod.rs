@@ -8,6 +8,7 @@ mod event;
 mod local;
 mod metrics;
 mod node;
+mod policies;
 pub mod policy;
 mod report;
 mod services;

@@ -185,6 +185,9 @@ fn event(change: &Change) -> Option<Event> {
         Change::Apply(Object::Node(o)) => Some(Event::ApplyNode(o.clone())),
         Change::Apply(Object::Pod(o)) => Some(Event::ApplyPod(o.clone())),
         Change::Apply(Object::NetworkPolicy(o)) => Some(Event::ApplyPolicy(o.clone())),
+        Change::Apply(Object::ClusterNetworkPolicy(o)) => {
+            Some(Event::ApplyClusterPolicy(o.clone()))
+        }
         Change::Apply(Object::Service(_) | Object::EndpointSlice(_)) => None,
         Change::Delete(ObjectKey {
             kind,
@@ -197,8 +200,29 @@ fn event(change: &Change) -> Option<Event> {
                 Kind::Node => Some(Event::DeleteNode(name.clone())),
                 Kind::Pod => Some(Event::DeletePod(object)),
                 Kind::NetworkPolicy => Some(Event::DeletePolicy(object)),
+                Kind::ClusterNetworkPolicy => Some(Event::DeleteClusterPolicy(name.clone())),
                 Kind::Service | Kind::EndpointSlice => None,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cluster_policies_reach_the_index_by_name() {
+        let policy = serde_json::from_value(serde_json::json!({"metadata": {"name": "lock"}}));
+        let object = Object::ClusterNetworkPolicy(policy.unwrap());
+        let key = object.key();
+        assert!(matches!(
+            event(&Change::Apply(object)),
+            Some(Event::ApplyClusterPolicy(policy)) if policy.metadata.name.as_deref() == Some("lock")
+        ));
+        assert!(matches!(
+            event(&Change::Delete(key)),
+            Some(Event::DeleteClusterPolicy(name)) if name == "lock"
+        ));
     }
 }

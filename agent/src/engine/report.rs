@@ -3,9 +3,8 @@
 use std::time::Instant;
 
 use weir_api::{
-    endpoint::{AdoptRequest, Direction, Endpoint},
+    endpoint::{AdoptRequest, Endpoint},
     error::{ApiError, Reason},
-    policy::PolicyInfo,
     status::{Activity, Counts, Status},
 };
 
@@ -14,10 +13,7 @@ use super::{
     adopt::Pending,
     endpoints::{self, Key},
 };
-use crate::{
-    compile,
-    state::{Kind, ObjectKey},
-};
+use crate::{compile, state::Kind};
 
 impl Engine {
     /// Answers, or remembers to.
@@ -132,7 +128,7 @@ impl Engine {
         })
     }
 
-    fn endpoint_list(&self) -> Vec<Endpoint> {
+    pub(super) fn endpoint_list(&self) -> Vec<Endpoint> {
         let mut list: Vec<Endpoint> = self
             .local
             .records
@@ -150,32 +146,6 @@ impl Engine {
             )
         });
         list
-    }
-
-    /// Every NetworkPolicy, sorted, with the endpoints it isolates.
-    fn policies(&self) -> Vec<PolicyInfo> {
-        let endpoints = self.endpoint_list();
-        let isolated = |name: &str, direction: fn(&Endpoint) -> &Direction| -> Vec<String> {
-            endpoints
-                .iter()
-                .filter(|e| direction(e).isolated_by.iter().any(|by| by == name))
-                .filter_map(|e| e.attachment.pod.as_ref())
-                .map(|pod| format!("{}/{}", pod.namespace, pod.name))
-                .collect()
-        };
-        let policies = self.store.of(Kind::NetworkPolicy).map(|object| {
-            let ObjectKey {
-                namespace, name, ..
-            } = object.key();
-            let full = format!("{namespace}/{name}");
-            PolicyInfo {
-                ingress: isolated(&full, |e| &e.ingress),
-                egress: isolated(&full, |e| &e.egress),
-                namespace,
-                name,
-            }
-        });
-        policies.collect()
     }
 
     /// How the agent is.
@@ -200,6 +170,7 @@ impl Engine {
                 endpoints: self.local.records.iter().count(),
                 services: self.store.count(Kind::Service),
                 policies: self.store.count(Kind::NetworkPolicy),
+                cluster_policies: self.store.count(Kind::ClusterNetworkPolicy),
                 pods: self.store.count(Kind::Pod),
             },
             activity: Activity {

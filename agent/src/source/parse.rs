@@ -31,6 +31,7 @@ fn object(manifest: Manifest) -> Option<Object> {
         Manifest::Service(o) => Some(Object::Service(Box::new(o))),
         Manifest::EndpointSlice(o) => Some(Object::EndpointSlice(Box::new(o))),
         Manifest::NetworkPolicy(o) => Some(Object::NetworkPolicy(Box::new(o))),
+        Manifest::ClusterNetworkPolicy(o) => Some(Object::ClusterNetworkPolicy(Box::new(o))),
         Manifest::ReplicationController(_)
         | Manifest::Deployment(_)
         | Manifest::StatefulSet(_)

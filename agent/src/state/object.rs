@@ -10,6 +10,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+use weir_crd::ClusterNetworkPolicy;
 
 /// A kind of object that Weir reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +27,8 @@ pub enum Kind {
     EndpointSlice,
     /// networking.k8s.io/v1 NetworkPolicy.
     NetworkPolicy,
+    /// policy.networking.k8s.io/v1alpha2 ClusterNetworkPolicy.
+    ClusterNetworkPolicy,
 }
 
 impl Kind {
@@ -38,12 +41,16 @@ impl Kind {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::NetworkPolicy => "NetworkPolicy",
+            Self::ClusterNetworkPolicy => ClusterNetworkPolicy::KIND,
         }
     }
 
     /// Whether objects of this kind live in a namespace.
     pub fn is_namespaced(self) -> bool {
-        !matches!(self, Self::Namespace | Self::Node)
+        !matches!(
+            self,
+            Self::Namespace | Self::Node | Self::ClusterNetworkPolicy
+        )
     }
 }
 
@@ -88,6 +95,8 @@ pub enum Object {
     EndpointSlice(Box<EndpointSlice>),
     /// networking.k8s.io/v1 NetworkPolicy.
     NetworkPolicy(Box<NetworkPolicy>),
+    /// policy.networking.k8s.io/v1alpha2 ClusterNetworkPolicy.
+    ClusterNetworkPolicy(Box<ClusterNetworkPolicy>),
 }
 
 impl Object {
@@ -100,6 +109,7 @@ impl Object {
             Self::Service(_) => Kind::Service,
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::NetworkPolicy(_) => Kind::NetworkPolicy,
+            Self::ClusterNetworkPolicy(_) => Kind::ClusterNetworkPolicy,
         }
     }
 
@@ -112,6 +122,7 @@ impl Object {
             Self::Service(o) => &o.metadata,
             Self::EndpointSlice(o) => &o.metadata,
             Self::NetworkPolicy(o) => &o.metadata,
+            Self::ClusterNetworkPolicy(o) => &o.metadata,
         }
     }
 
@@ -129,6 +140,7 @@ impl Object {
             Self::Service(o) => serde_json::to_value(o),
             Self::EndpointSlice(o) => serde_json::to_value(o),
             Self::NetworkPolicy(o) => serde_json::to_value(o),
+            Self::ClusterNetworkPolicy(o) => serde_json::to_value(o),
         };
         // These types serialise to JSON objects with string keys, which cannot fail.
         value.unwrap_or_default()

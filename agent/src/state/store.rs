@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 
 use super::{Change, Kind, Object, ObjectKey};
 
@@ -69,6 +69,19 @@ impl Store {
         }
     }
 
+    /// A Namespace by name.
+    pub fn namespace(&self, name: &str) -> Option<&Namespace> {
+        let key = ObjectKey {
+            kind: Kind::Namespace,
+            namespace: String::new(),
+            name: name.to_owned(),
+        };
+        match self.objects.get(&key)? {
+            Object::Namespace(namespace) => Some(namespace),
+            _ => None,
+        }
+    }
+
     /// Every Node, by name.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.of(Kind::Node).filter_map(|object| match object {
@@ -89,8 +102,6 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::Namespace;
-
     use super::*;
 
     fn object<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
@@ -137,5 +148,22 @@ mod tests {
         assert_eq!(list["items"][0]["kind"], "Namespace");
         assert_eq!(list["items"][1]["kind"], "Pod");
         assert_eq!(list["items"][1]["apiVersion"], "v1");
+    }
+
+    #[test]
+    fn a_cluster_policy_has_no_namespace_and_is_listed_with_its_version() {
+        let mut store = Store::default();
+        let policy = object(serde_json::json!({
+            "metadata": {"namespace": "x", "name": "lock"}, "spec": {"tier": "Admin"},
+        }));
+        let policy = Object::ClusterNetworkPolicy(Box::new(policy));
+        assert_eq!(policy.key().to_string(), "ClusterNetworkPolicy lock");
+        store.apply(Change::Apply(policy));
+        assert_eq!(store.count(Kind::ClusterNetworkPolicy), 1);
+        assert_eq!(store.count(Kind::NetworkPolicy), 0);
+        let item = &store.to_list()["items"][0];
+        assert_eq!(item["apiVersion"], "policy.networking.k8s.io/v1alpha2");
+        assert_eq!(item["kind"], "ClusterNetworkPolicy");
+        assert_eq!(item["spec"]["tier"], "Admin");
     }
 }
