@@ -1,8 +1,8 @@
 //! The cause of a verdict, in the first lines of a trace.
 
-use weir_oracle::{PolicyKind, PolicyStep, Reason};
+use weir_oracle::{PolicyKind, PolicyStep, Reason, RuleRef};
 
-use super::layout::WIDTH;
+use super::layout::{WIDTH, wrap};
 use super::report::{Report, Side};
 use super::words::words;
 
@@ -12,12 +12,17 @@ pub(super) fn causes(report: &Report<'_>) -> Vec<String> {
     let denying = sides
         .iter()
         .filter(|s| !s.report.decision.verdict.allowed());
-    let mut denied: Vec<String> = denying.clone().map(cause).collect();
-    if let ([_], Some(side)) = (denied.as_slice(), denying.clone().next()) {
-        denied.extend(refusal(side));
-    }
-    if !denied.is_empty() {
-        return denied;
+    let denying: Vec<&Side<'_>> = denying.collect();
+    match denying.as_slice() {
+        [] => {}
+        // Alone it has two lines.
+        [side] => {
+            let mut lines = wrap(&cause(side), false);
+            lines.extend(refusal(side));
+            lines.truncate(2);
+            return lines;
+        }
+        sides => return sides.iter().map(|side| cause(side)).collect(),
     }
     sides
         .iter()
@@ -36,11 +41,27 @@ fn refusal(side: &Side<'_>) -> Option<String> {
         .then(|| format!("       {why}"))
 }
 
+/// The rule that denies, in full if that fits.
+fn denied_by(side: &Side<'_>, rule: &RuleRef) -> String {
+    let full = format!(
+        "cause: {} of {}: {}",
+        side.name,
+        side.party,
+        words(side.report)
+    );
+    // The tier says which kind of policy it is.
+    let short = full.replacen(&format!(" {} ", rule.kind), " policy ", 1);
+    let fits = |line: &String| line.chars().count() <= WIDTH;
+    [full, short.clone()]
+        .into_iter()
+        .find(fits)
+        .unwrap_or(short)
+}
+
 /// Why an end denies, with as many of the policies' names as fit.
 fn cause(side: &Side<'_>) -> String {
-    if side.report.decision.reason == Reason::Rule {
-        let (name, party) = (side.name, side.party);
-        return format!("cause: {name} of {party}: {}", words(side.report));
+    if let (Reason::Rule, Some(rule)) = (side.report.decision.reason, &side.report.decision.rule) {
+        return denied_by(side, rule);
     }
     let policies = &side.report.decision.isolated_by;
     let names: Vec<String> = policies

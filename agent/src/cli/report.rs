@@ -156,18 +156,21 @@ fn steps_within(sides: &[Side<'_>; 2], room: usize) -> [Vec<String>; 2] {
     }
     let [egress, ingress] = all;
     let share = room - ingress.len().min(room / 2);
-    let egress = shorten(egress, share);
-    let ingress = shorten(ingress, room.saturating_sub(egress.len()));
+    let egress = shorten(egress, share, sides[0].report);
+    let ingress = shorten(ingress, room.saturating_sub(egress.len()), sides[1].report);
     [egress, ingress]
 }
 
-/// The first of the lines, cut.
-fn shorten(mut lines: Vec<String>, share: usize) -> Vec<String> {
+/// The first of the lines, cut; and the last, if it is that of the rule that decides.
+fn shorten(mut lines: Vec<String>, share: usize, report: &EndReport) -> Vec<String> {
     lines.iter_mut().for_each(|line| *line = cut(line, false));
     if lines.len() > share {
-        let rest = lines.len() - share.saturating_sub(1);
-        lines.truncate(share.saturating_sub(1));
+        let last = lines.pop().filter(|_| report.decision.rule.is_some());
+        let kept = share.saturating_sub(1 + usize::from(last.is_some()));
+        let rest = lines.len() + usize::from(last.is_none()) - kept;
+        lines.truncate(kept);
         lines.push(format!("  … {rest} more lines: --verbose shows them"));
+        lines.extend(last);
     }
     lines
 }

@@ -117,7 +117,7 @@ fn rule(step: &RuleStep) -> String {
     let name = name.as_ref().map(|name| format!(" {name:?}"));
     let action_word = action.map(|action| format!(" {action}"));
     let word = match (outcome, action) {
-        (Match::Yes, Some(Action::Pass)) => "matches, the next tier is asked",
+        (Match::Yes, Some(Action::Pass)) => "matches and passes it on",
         (Match::Yes, _) => "matches",
         (Match::No, _) => "no match",
         (Match::Unknown, _) => "unknown",

@@ -3,9 +3,11 @@
 
 mod agent;
 mod basics;
+mod golden;
 mod lists;
 mod policy_test;
 mod support;
+mod tiers;
 mod trace;
 mod trace_kernel;
 mod trace_live;
