@@ -78,6 +78,9 @@ pub fn cluster_of(objects: &[Value]) -> Result<Cluster> {
             "Namespace" => serde_json::from_value(object).map(|o| cluster.namespaces.push(o)),
             "Pod" => serde_json::from_value(object).map(|o| cluster.pods.push(o)),
             "NetworkPolicy" => serde_json::from_value(object).map(|o| cluster.policies.push(o)),
+            "ClusterNetworkPolicy" => {
+                serde_json::from_value(object).map(|o| cluster.cluster_policies.push(o))
+            }
             "Node" => serde_json::from_value(object).map(|o| cluster.nodes.push(o)),
             "Service" => serde_json::from_value(object).map(|o| cluster.services.push(o)),
             "EndpointSlice" => {

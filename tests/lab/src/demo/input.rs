@@ -18,6 +18,8 @@ pub struct Input {
     pub namespaces: Vec<Value>,
     /// NetworkPolicies.
     pub policies: Vec<Value>,
+    /// ClusterNetworkPolicies.
+    pub cluster_policies: Vec<Value>,
     /// Services.
     pub services: Vec<Service>,
     /// EndpointSlices.
@@ -90,6 +92,7 @@ pub fn load(path: &Path, node_names: &[String]) -> Result<Input> {
             }
             Object::Namespace(_) => input.namespaces.push(json),
             Object::NetworkPolicy(_) => input.policies.push(json),
+            Object::ClusterNetworkPolicy(_) => input.cluster_policies.push(json),
             Object::EndpointSlice(_) => input.slices.push(json),
             Object::Service(service) => input.services.push(service),
             _ => {}

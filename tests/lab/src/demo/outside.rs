@@ -1,11 +1,11 @@
-//! Hosts outside the cluster: one for every ipBlock of the policies and one for each of its
-//! exceptions, so that the matrix shows both.
+//! Hosts outside the cluster: one for every ipBlock and every network of the policies and one for each
+//! exception, so that the matrix shows both.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::plan::{OutsideHost, list, number};
 use crate::wire::{Listen, Proto};
@@ -28,21 +28,18 @@ const MOST: usize = 12;
 /// The port a host listens on where a rule with an ipBlock names none.
 const DEFAULT_PORT: u16 = 443;
 
-/// The hosts for a list of NetworkPolicies, sorted by address.
+/// The hosts for a list of policies of both kinds, sorted by address.
 pub fn hosts(policies: &[Value]) -> Vec<OutsideHost> {
     let mut addresses = BTreeSet::new();
     let mut ports = BTreeSet::new();
     for policy in policies {
         for (rules, peers) in [("ingress", "from"), ("egress", "to")] {
             for rule in list(&policy["spec"][rules]) {
-                let blocks: Vec<&Value> = list(&rule[peers])
-                    .iter()
-                    .map(|peer| &peer["ipBlock"])
-                    .filter(|block| block.is_object())
-                    .collect();
-                addresses.extend(blocks.iter().flat_map(|block| in_block(block)));
+                let blocks: Vec<Value> = list(&rule[peers]).iter().flat_map(blocks).collect();
+                addresses.extend(blocks.iter().flat_map(in_block));
                 if rules == "egress" && !blocks.is_empty() {
                     ports.extend(list(&rule["ports"]).iter().filter_map(listen));
+                    ports.extend(list(&rule["protocols"]).iter().filter_map(cluster_listen));
                 }
             }
         }
@@ -62,6 +59,28 @@ pub fn hosts(policies: &[Value]) -> Vec<OutsideHost> {
             declared: declared.clone(),
         })
         .collect()
+}
+
+/// A peer's `ipBlock`, or its `networks` as such.
+fn blocks(peer: &Value) -> Vec<Value> {
+    let block = Some(&peer["ipBlock"]).filter(|block| block.is_object());
+    let networks = list(&peer["networks"]).iter();
+    let networks = networks.map(|cidr| json!({"cidr": cidr}));
+    block.cloned().into_iter().chain(networks).collect()
+}
+
+/// A port of a ClusterNetworkPolicy's `protocols`, the first of a range.
+fn cluster_listen(protocol: &Value) -> Option<Listen> {
+    let known = [
+        ("tcp", Proto::Tcp),
+        ("udp", Proto::Udp),
+        ("sctp", Proto::Sctp),
+    ];
+    known.into_iter().find_map(|(field, proto)| {
+        let port = &protocol[field]["destinationPort"];
+        let port = number(&port["number"]).or_else(|| number(&port["range"]["start"]))?;
+        Some(Listen { proto, port })
+    })
 }
 
 fn listen(port: &Value) -> Option<Listen> {
@@ -124,8 +143,6 @@ pub fn is_free(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn of(cidr: &str, except: &[&str]) -> Vec<String> {
@@ -175,5 +192,22 @@ mod tests {
                 .collect::<Vec<_>>(),
             [8443, 53]
         );
+    }
+
+    #[test]
+    fn networks_of_cluster_policies_give_hosts_that_listen_on_their_ports() {
+        let policy = json!({"spec": {"egress": [{
+            "to": [{"networks": ["203.0.113.0/24", "2001:db8::/32"]}, {"namespaces": {}}],
+            "protocols": [
+                {"tcp": {"destinationPort": {"number": 8443}}},
+                {"udp": {"destinationPort": {"range": {"start": 53, "end": 54}}}},
+                {"destinationNamedPort": "http"},
+            ],
+        }]}});
+        let hosts = hosts(&[policy]);
+        let addresses: Vec<String> = hosts.iter().map(|h| h.address.to_string()).collect();
+        assert_eq!(addresses, ["203.0.113.10", "2001:db8::a"]);
+        let ports: Vec<u16> = hosts[0].declared.iter().map(|l| l.port).collect();
+        assert_eq!(ports, [8443, 53]);
     }
 }

@@ -60,13 +60,13 @@ pub struct Plan {
     pub host_pods: Vec<String>,
     /// Namespace objects.
     pub namespaces: Vec<Value>,
-    /// NetworkPolicy objects.
+    /// NetworkPolicy and ClusterNetworkPolicy objects.
     pub policies: Vec<Value>,
     /// Service objects, with their ClusterIPs.
     pub services: Vec<Value>,
     /// EndpointSlices that the manifests bring along.
     pub slices: Vec<Value>,
-    /// Hosts outside the cluster, for the policies' ipBlocks.
+    /// Hosts outside the cluster, for the policies' address blocks.
     pub outside: Vec<OutsideHost>,
     /// A TCP port that no manifest names; every server listens there as well, so that a probe that
     /// passes is answered by name.
@@ -113,7 +113,9 @@ impl Plan {
             .find(free)
             .unwrap_or(UNDECLARED_FROM);
         let slices = slices::kept(input.slices, &services, &mut input.warnings);
-        let mut outside = outside::hosts(&input.policies);
+        let mut policies = input.policies;
+        policies.extend(input.cluster_policies);
+        let mut outside = outside::hosts(&policies);
         slices::add_hosts(&slices, &mut outside);
         let mut namespaces = input.namespaces;
         add_missing_namespaces(&mut namespaces, pods.iter().map(|pod| &pod.object));
@@ -122,7 +124,7 @@ impl Plan {
             pods,
             host_pods,
             namespaces,
-            policies: input.policies,
+            policies,
             services,
             slices,
             undeclared: Listen {

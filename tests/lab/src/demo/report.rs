@@ -68,13 +68,17 @@ impl Report {
             .map(|(kind, count)| format!("{count} {kind}"))
             .collect();
         self.line(&format!(
-            "{}: {} pods of {} workloads ({}), {} Services, {} NetworkPolicies",
+            "{}: {} pods of {} workloads ({}), {} Services, {} NetworkPolicies{}",
             path.display(),
             input.pods.len(),
             input.kinds.iter().map(|(_, count)| count).sum::<usize>(),
             kinds.join(", "),
             input.services.len(),
             input.policies.len(),
+            match input.cluster_policies.len() {
+                0 => String::new(),
+                n => format!(", {n} ClusterNetworkPolicies"),
+            },
         ));
         self.document["manifests"] = json!(path.display().to_string());
     }
