@@ -164,12 +164,12 @@ fn check_probe(
     coverage.add(probe.direction.name());
     coverage.add(oracle_protocol(probe.proto).to_string());
     match expected.reason {
-        Reason::Rule | Reason::Isolated | Reason::NotSelected => {}
+        Reason::Rule | Reason::Isolated | Reason::Pass | Reason::NotSelected => {}
         // The programs answer these before they look at policy.
         Reason::Itself | Reason::OwnNode | Reason::NotSubject | Reason::Reply => return Ok(()),
     }
     let name = match expected.reason {
-        Reason::Rule => serde_json::to_value(&expected.rule).unwrap(),
+        Reason::Rule | Reason::Pass => serde_json::to_value(&expected.rule).unwrap(),
         Reason::Isolated => json!({"isolatedBy": expected.isolated_by}),
         _ => Value::Null,
     };
