@@ -289,7 +289,7 @@ const PACKETS: [(&str, i32, [&str; 2]); 6] = [
         "client near --port 8080",
         0,
         [
-            "allow, no policy; delivered",
+            "allow, no policy decides; delivered",
             "allow, default/allow spec.ingress[0]; delivered",
         ],
     ),
@@ -297,7 +297,7 @@ const PACKETS: [(&str, i32, [&str; 2]); 6] = [
         "client far --port http",
         0,
         [
-            "allow, no policy; sent to another node",
+            "allow, no policy decides; sent to another node",
             "allow, default/allow spec.ingress[0]; delivered",
         ],
     ),
@@ -305,7 +305,7 @@ const PACKETS: [(&str, i32, [&str; 2]); 6] = [
         "client near --port 8081",
         1,
         [
-            "allow, no policy; dropped: policy-ingress",
+            "allow, no policy decides; dropped: policy-ingress",
             "deny, isolated by default/allow, default/deny; dropped: policy-ingress",
         ],
     ),
@@ -313,7 +313,7 @@ const PACKETS: [(&str, i32, [&str; 2]); 6] = [
         "far near --port 8080/udp",
         1,
         [
-            "allow, no policy; sent to another node",
+            "allow, no policy decides; sent to another node",
             "deny, isolated by default/allow, default/deny; dropped: policy-ingress",
         ],
     ),
@@ -321,14 +321,17 @@ const PACKETS: [(&str, i32, [&str; 2]); 6] = [
         "near far --protocol icmp",
         1,
         [
-            "allow, no policy; sent to another node",
+            "allow, no policy decides; sent to another node",
             "deny, isolated by default/allow, default/deny; dropped: policy-ingress",
         ],
     ),
     (
         "near client --port 9/sctp",
         0,
-        ["allow, no policy; delivered", "allow, no policy; delivered"],
+        [
+            "allow, no policy decides; delivered",
+            "allow, no policy decides; delivered",
+        ],
     ),
 ];
 
