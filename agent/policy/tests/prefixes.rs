@@ -3,20 +3,15 @@
 //! nothing, goes on from there in the same way.
 #![allow(clippy::unwrap_used, reason = "a test's helpers may stop the test")]
 
-mod support;
-
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use support::policies::Features;
-use support::rng::Rng;
-use support::world::{NODE, World};
-use support::{PORTS, from_nothing};
 use weir_abi::policy::{ClassId, GroupId, PolicySlot, RuleId};
 use weir_abi::{Addr, Proto};
 use weir_policy::{
     Actual, Direction, EPOCH_PENDING, Established, Index, Limits, Write, plan, plan_changes, sweep,
 };
+use weir_worlds::{Coverage, NODE, PORTS, Rng, World, from_nothing};
 
 const SEEDS: u64 = 400;
 const STEPS: usize = 5;
@@ -262,14 +257,14 @@ fn change(
 
 #[test]
 fn every_prefix_of_every_plan_gives_old_or_new_verdicts() {
-    let mut features = Features::default();
+    let mut coverage = Coverage::default();
     let mut checks = 0;
     for seed in 0..SEEDS {
         let mut rng = Rng::new(seed ^ 0x5eed_0000);
-        let mut worlds = vec![World::random(&mut rng, &mut features)];
+        let mut worlds = vec![World::random(&mut rng, &mut coverage)];
         for _ in 1..STEPS {
             let mut next = worlds.last().unwrap().clone();
-            next.mutate(&mut rng, &mut features);
+            next.mutate(&mut rng, &mut coverage);
             worlds.push(next);
         }
         let addresses = worlds.iter().flat_map(World::addresses).collect();
