@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use weir_abi::policy::{ClassId, GroupId, PolicySlot, RuleId};
 use weir_abi::{Addr, Proto};
 use weir_policy::{
-    Actual, Direction, EPOCH_PENDING, Established, Index, Limits, Write, plan, plan_changes, sweep,
+    Actual, Direction, EPOCH_PENDING, Established, Index, Limits, Plan, Write, plan_changes,
+    plan_within, sweep_within,
 };
 use weir_worlds::{Coverage, NODE, PORTS, Rng, World, from_nothing};
 
@@ -153,6 +154,14 @@ impl Kernel {
             self.stale.insert(self.reader.cell(i).0);
         }
         self.now = now;
+        // Whoever comes after a crash finds which epochs are to rise.
+        for slot in &self.stale {
+            let marked = self.actual.slot(*slot).epoch & EPOCH_PENDING != 0;
+            assert!(
+                marked,
+                "after {write:?}: slot {slot} is stale and not marked"
+            );
+        }
     }
 
     /// Performs `writes`; after each the verdicts are those of one of `allowed`.
@@ -180,28 +189,81 @@ fn is_neutral(write: &Write) -> bool {
     !matches!(write, Write::SetGroups { .. })
 }
 
+/// An agent, and what it knows.
+struct Agent {
+    index: Index,
+    established: Established,
+    /// What it compiled last is in force.
+    known: bool,
+}
+
+impl Agent {
+    fn plan(&self, kernel: &Kernel) -> Plan {
+        let make = if self.known {
+            plan_changes
+        } else {
+            plan_within
+        };
+        let desired = self.index.desired();
+        make(
+            &kernel.actual,
+            desired,
+            &Limits::default(),
+            self.established,
+        )
+        .unwrap()
+    }
+
+    /// Made from all that there is, whatever is known.
+    fn whole_plan(&self, kernel: &Kernel) -> Plan {
+        let desired = self.index.desired();
+        plan_within(
+            &kernel.actual,
+            desired,
+            &Limits::default(),
+            self.established,
+        )
+        .unwrap()
+    }
+
+    fn sweep(&self, kernel: &Kernel) -> Vec<Write> {
+        let desired = self.index.desired();
+        sweep_within(
+            &kernel.actual,
+            desired,
+            &Limits::default(),
+            self.established,
+        )
+    }
+
+    /// Another one, which knows only the objects.
+    fn restart(&mut self, world: &World, rng: &mut Rng) {
+        self.index = world.index(rng);
+        self.known = false;
+        self.established = match rng.percent(30) {
+            true => Established::Keep,
+            false => Established::Apply,
+        };
+    }
+}
+
+fn raises_epoch(write: &Write) -> bool {
+    matches!(write, Write::SetEpoch { epoch, .. } if epoch & EPOCH_PENDING == 0)
+}
+
 /// One change of the world: the kernel gets there, on the way perhaps cut off several times.
-/// `known` says that what `index` compiled last is in force.
-fn change(
-    kernel: &mut Kernel,
-    world: &World,
-    index: &mut Index,
-    mut known: bool,
-    rng: &mut Rng,
-    context: &str,
-) {
-    let mut target = kernel.reader.read_other(&from_nothing(index.compile()));
+fn change(kernel: &mut Kernel, world: &World, agent: &mut Agent, rng: &mut Rng, context: &str) {
+    let mut target = kernel
+        .reader
+        .read_other(&from_nothing(agent.index.compile()));
     let mut old = kernel.now.clone();
     loop {
-        let plan = if known {
-            let limits = Limits::default();
-            plan_changes(&kernel.actual, index.desired(), &limits, Established::Apply).unwrap()
-        } else {
-            plan(&kernel.actual, index.desired()).unwrap()
-        };
+        let plan = agent.plan(kernel);
+        let keeps = agent.established == Established::Keep;
         assert!(plan.extend.iter().all(is_neutral), "{context}");
         let before = kernel.now.clone();
         let writes: Vec<Write> = plan.writes().cloned().collect();
+        assert!(!keeps || !writes.iter().any(raises_epoch), "{context}");
         let cut = if rng.percent(45) {
             rng.below(writes.len() + 1)
         } else {
@@ -216,10 +278,10 @@ fn change(
         if lost.is_empty() {
             break;
         }
-        // An agent that knows only the objects goes on.
-        *index = world.index(rng);
-        known = false;
-        let next = kernel.reader.read_other(&from_nothing(index.compile()));
+        agent.restart(world, rng);
+        let next = kernel
+            .reader
+            .read_other(&from_nothing(agent.index.compile()));
         if next != target {
             // It has forgotten a pod that is gone, so that this is another change.
             old.clone_from(&kernel.now);
@@ -230,28 +292,27 @@ fn change(
         kernel.now, target,
         "{context}: the end is not what was wanted"
     );
+    agent.index.settled();
+    agent.known = true;
+    check_end(kernel, agent, &target, rng, context);
+}
+
+/// All is done, and perhaps swept.
+fn check_end(kernel: &mut Kernel, agent: &Agent, end: &Snapshot, rng: &mut Rng, context: &str) {
+    let stale = &kernel.stale;
     assert!(
-        kernel.stale.is_empty(),
-        "{context}: epochs of {:?} are stale",
-        kernel.stale
+        agent.established == Established::Keep || stale.is_empty(),
+        "{context}: epochs of {stale:?} are stale"
     );
-    index.settled();
-    let desired = index.desired();
-    let left = plan(&kernel.actual, desired).unwrap();
+    let left = agent.whole_plan(kernel);
     assert!(left.is_empty(), "{context}: not settled: {left:?}");
     if rng.percent(50) {
         kernel.actual.settle();
-        let writes = sweep(&kernel.actual, desired);
-        kernel.perform(writes.iter(), &[&target], context);
-        assert!(
-            plan(&kernel.actual, desired).unwrap().is_empty(),
-            "{context}: swept too much"
-        );
-        assert_eq!(
-            sweep(&kernel.actual, desired),
-            [],
-            "{context}: swept too little"
-        );
+        let writes = agent.sweep(kernel);
+        kernel.perform(writes.iter(), &[end], context);
+        let left = agent.whole_plan(kernel);
+        assert!(left.is_empty(), "{context}: swept too much: {left:?}");
+        assert_eq!(agent.sweep(kernel), [], "{context}: swept too little");
     }
 }
 
@@ -269,23 +330,24 @@ fn every_prefix_of_every_plan_gives_old_or_new_verdicts() {
         }
         let addresses = worlds.iter().flat_map(World::addresses).collect();
         let mut kernel = Kernel::new(Reader::new(&addresses));
-        let mut index = Index::new(NODE);
+        let mut agent = Agent {
+            index: Index::new(NODE),
+            established: Established::Apply,
+            known: false,
+        };
         let mut last = World::default();
-        let mut known = false;
         for (step, world) in worlds.iter().enumerate() {
             for event in world.events_from(&last, &mut rng) {
-                let _ = index.apply(event);
+                let _ = agent.index.apply(event);
                 if rng.percent(5) {
-                    let _ = index.compile();
+                    let _ = agent.index.compile();
                 }
             }
             if rng.percent(30) {
-                index = world.index(&mut rng);
-                known = false;
+                agent.restart(world, &mut rng);
             }
             let context = format!("seed {seed} step {step}");
-            change(&mut kernel, world, &mut index, known, &mut rng, &context);
-            known = true;
+            change(&mut kernel, world, &mut agent, &mut rng, &context);
             last = world.clone();
         }
         checks += kernel.checks;
