@@ -7,6 +7,7 @@
 )]
 
 mod conntrack;
+mod cut_off;
 mod dry;
 mod dry_run;
 mod edge;

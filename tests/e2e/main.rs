@@ -6,6 +6,7 @@
 
 mod adopt;
 mod demo;
+mod kill_writes;
 mod lab;
 mod live;
 mod live_flows;

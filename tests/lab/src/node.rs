@@ -188,6 +188,20 @@ impl Node {
     /// # Errors
     /// When it cannot be started.
     pub fn launch_agent(&self) -> Result<()> {
+        let (command, place) = self.agent_command()?;
+        let child = spawn::spawn(command, place)?;
+        let mut agent = self.agent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut old) = agent.replace(child) {
+            spawn::kill(&mut old);
+        }
+        Ok(())
+    }
+
+    /// The agent's command line, and the place to run it in.
+    ///
+    /// # Errors
+    /// When its log cannot be opened or its cgroup is gone.
+    pub fn agent_command(&self) -> Result<(Command, Place)> {
         let log = File::options()
             .create(true)
             .append(true)
@@ -219,13 +233,7 @@ impl Node {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        let place = self.place().in_cgroup(&self.cgroup.join("host"))?;
-        let child = spawn::spawn(command, place)?;
-        let mut agent = self.agent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mut old) = agent.replace(child) {
-            spawn::kill(&mut old);
-        }
-        Ok(())
+        Ok((command, self.place().in_cgroup(&self.cgroup.join("host"))?))
     }
 
     /// Waits until the agent says that it is ready.

@@ -22,6 +22,9 @@ pub struct Tables {
     slots: HashMap<u32, u64>,
 }
 
+/// Verdicts from each port on, with their rules' content.
+pub type Row = Vec<(u32, bool, String)>;
+
 /// What they hold, numbers replaced by what they stand for.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Content {
@@ -29,8 +32,8 @@ pub struct Content {
     pub ids: BTreeSet<(u32, [u8; 16])>,
     /// Names of rules, by content.
     pub rules: BTreeMap<String, String>,
-    /// By group and class: verdicts with the rules' content, from each port on.
-    pub rows: BTreeMap<(String, String), Vec<(u32, bool, String)>>,
+    /// By group and class.
+    pub rows: BTreeMap<(String, String), Row>,
     /// Class of each address.
     pub peers: BTreeMap<Addr, String>,
     /// Class of each prefix.
