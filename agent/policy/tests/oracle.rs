@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use weir_oracle::{Evaluator, QueryError};
 use weir_worlds::judge::{OUTCOMES, Probe};
 use weir_worlds::shrink::shrink;
-use weir_worlds::{Coverage, Rng, World, from_nothing, policies, random};
+use weir_worlds::{Coverage, Rng, World, cluster_policies, from_nothing, policies, random};
 
 const WORLDS: u64 = 3000;
 const PROBES: usize = 60;
@@ -35,12 +35,13 @@ fn fail(context: &str, world: &World, probe: &Probe, first: &str) -> ! {
 fn tables_agree_with_the_oracle_in_verdict_reason_and_rule() {
     let mut coverage = Coverage::default();
     let mut distinct = HashSet::new();
-    let mut policies = 0;
+    let (mut policies, mut of_cluster) = (0, 0);
     for seed in 0..WORLDS {
         let mut rng = Rng::new(seed);
         let world = World::random(&mut rng, &mut coverage);
         distinct.insert(world.fingerprint());
         policies += world.policies.len() as u64;
+        of_cluster += world.cluster_policies.len() as u64;
         let cluster = world.cluster();
         let evaluator = Evaluator::new(&cluster);
         let mut index = world.index(&mut rng);
@@ -63,6 +64,7 @@ fn tables_agree_with_the_oracle_in_verdict_reason_and_rule() {
     let probes = coverage.count("probes");
     coverage.check(OUTCOMES, probes);
     coverage.check(policies::FEATURES, policies);
+    coverage.check(cluster_policies::FEATURES, of_cluster);
     coverage.check(random::FEATURES, WORLDS);
     assert!(distinct.len() >= 2000, "{} worlds differ", distinct.len());
     assert!(probes >= 100_000, "{probes} flows");

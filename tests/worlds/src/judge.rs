@@ -146,6 +146,13 @@ impl Probe {
     fn count(&self, decision: &Decision, coverage: &mut Coverage) {
         coverage.add("probes");
         coverage.add(decision.reason.to_string());
+        if let Some(rule) = &decision.rule {
+            let tier = rule
+                .tier
+                .map_or("NetworkPolicy".to_owned(), |t| t.to_string());
+            let action = rule.action.map_or(String::new(), |a| format!(" {a}"));
+            coverage.add(format!("{tier}{action} {}", self.direction.name()));
+        }
         coverage.add(decision.verdict.to_string());
         coverage.add(if self.endpoint.is_ipv4() {
             "IPv4"
@@ -161,11 +168,22 @@ impl Probe {
 pub const OUTCOMES: &[&str] = &[
     "rule",
     "isolated",
+    "pass",
     "not-selected",
     "self",
     "own-node",
     "allow",
     "deny",
+    "Admin Accept ingress",
+    "Admin Accept egress",
+    "Admin Deny ingress",
+    "Admin Deny egress",
+    "NetworkPolicy ingress",
+    "NetworkPolicy egress",
+    "Baseline Accept ingress",
+    "Baseline Accept egress",
+    "Baseline Deny ingress",
+    "Baseline Deny egress",
     "IPv4",
     "IPv6",
     "ingress",
@@ -180,7 +198,7 @@ impl Judged {
     /// The evaluator's decision, if policy makes it.
     pub fn of(decision: &Decision) -> Option<Self> {
         let name = match decision.reason {
-            Reason::Rule => serde_json::to_value(&decision.rule).unwrap(),
+            Reason::Rule | Reason::Pass => serde_json::to_value(&decision.rule).unwrap(),
             Reason::Isolated => json!({"isolatedBy": decision.isolated_by}),
             Reason::NotSelected => Value::Null,
             Reason::Itself | Reason::OwnNode | Reason::NotSubject | Reason::Reply => return None,
@@ -211,6 +229,8 @@ impl Judged {
         assert_eq!(of, Some(json!(direction.name())));
         let reason = if name.get("isolatedBy").is_some() {
             Reason::Isolated
+        } else if name["action"] == "Pass" {
+            Reason::Pass
         } else {
             Reason::Rule
         };

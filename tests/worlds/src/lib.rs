@@ -4,6 +4,7 @@
 //! The tests of the compiler and those of the programs ask about the same clusters.
 #![expect(clippy::unwrap_used, reason = "it serves tests, which may stop so")]
 
+pub mod cluster_policies;
 pub mod coverage;
 pub mod judge;
 mod labels;

@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 use weir_policy::{LocalEndpoint, ObjectName, PodRef};
 
+use crate::cluster_policies;
 use crate::coverage::Coverage;
 use crate::labels;
 use crate::policies;
@@ -101,8 +102,13 @@ impl World {
                 addresses: vec!["10.1.0.99".parse().unwrap(), "fd00:1::99".parse().unwrap()],
             },
         );
+        // Half of the clusters have NetworkPolicies alone.
+        let of_cluster = rng.below(2) * rng.below(5);
         for i in 0..1 + rng.below(5) {
             world.set_policy(rng, coverage, i);
+        }
+        for i in 0..of_cluster {
+            world.set_cluster_policy(rng, coverage, i);
         }
         world.note(coverage);
         world
@@ -111,7 +117,7 @@ impl World {
     /// Counts what it has, each at most once.
     fn note(&self, coverage: &mut Coverage) {
         let mut all = Vec::new();
-        let policies = self.policies.values();
+        let policies = self.policies.values().chain(self.cluster_policies.values());
         policies.for_each(|policy| blocks(&policy["spec"], &mut all));
         let holds = |ip: &IpAddr| all.iter().any(|block| block.contains(*ip));
         let pods: Vec<&Value> = self.pods.values().collect();
@@ -267,11 +273,20 @@ impl World {
         self.policies.insert(key, policy);
     }
 
+    fn set_cluster_policy(&mut self, rng: &mut Rng, coverage: &mut Coverage, i: usize) {
+        let name = format!("cluster-{i}");
+        let policy = json!({
+            "metadata": {"name": name},
+            "spec": cluster_policies::spec(rng, coverage),
+        });
+        self.cluster_policies.insert(name, policy);
+    }
+
     /// Changes a few objects.
     pub fn mutate(&mut self, rng: &mut Rng, coverage: &mut Coverage) {
         for _ in 0..1 + rng.below(4) {
             let i = rng.below(10);
-            match rng.below(16) {
+            match rng.below(20) {
                 0..=3 => self.set_pod(rng, i),
                 4 => {
                     self.pods
@@ -287,7 +302,9 @@ impl World {
                     let key = (NAMESPACES[i % 3].to_owned(), format!("policy-{i}"));
                     self.policies.remove(&key);
                 }
-                14 => self.set_namespace(rng, NAMESPACES[i % 3]),
+                14 | 15 => self.set_cluster_policy(rng, coverage, i % 5),
+                16 => drop(self.cluster_policies.remove(&format!("cluster-{}", i % 5))),
+                17 => self.set_namespace(rng, NAMESPACES[i % 3]),
                 _ => {
                     let name = ["n1", "n2"][i % 2];
                     if self.nodes.remove(name).is_none() {

@@ -49,6 +49,9 @@ fn without_objects(world: &mut World, fails: &impl Fn(&World) -> bool) -> bool {
     for key in keys(&world.policies) {
         attempt(world, &|world| drop(world.policies.remove(&key)));
     }
+    for key in keys(&world.cluster_policies) {
+        attempt(world, &|world| drop(world.cluster_policies.remove(&key)));
+    }
     for slot in keys(&world.endpoints) {
         // With its pod, else alone.
         attempt(world, &|world| {
@@ -78,10 +81,12 @@ fn keys<K: Clone, V>(map: &std::collections::BTreeMap<K, V>) -> Vec<K> {
 /// The objects of a world, in an order that does not change.
 fn objects(world: &mut World) -> Vec<&mut Value> {
     let policies = world.policies.values_mut();
+    let of_cluster = world.cluster_policies.values_mut();
     let pods = world.pods.values_mut();
     let namespaces = world.namespaces.values_mut();
     let nodes = world.nodes.values_mut();
     policies
+        .chain(of_cluster)
         .chain(pods)
         .chain(namespaces)
         .chain(nodes)
@@ -170,7 +175,8 @@ mod tests {
             let except = value.get("except").and_then(Value::as_array);
             except.is_some_and(|list| !list.is_empty())
         };
-        let excepts = world.policies.values().any(|p| contains(p, &has_except));
+        let mut policies = world.policies.values();
+        let excepts = policies.any(|p| contains(p, &has_except));
         let is_web = |pod: &Value| {
             let namespace = pod["metadata"]["namespace"].as_str();
             pod["metadata"]["labels"]["app"] == "web"
@@ -199,12 +205,13 @@ mod tests {
             assert!(fails(&least));
             let counts = [
                 least.policies.len(),
+                least.cluster_policies.len(),
                 least.pods.len(),
                 least.namespaces.len(),
                 least.nodes.len(),
                 least.endpoints.len(),
             ];
-            assert_eq!(counts, [1, 1, 1, 0, 0], "{least:?}");
+            assert_eq!(counts, [1, 0, 1, 1, 0, 0], "{least:?}");
             // One list of rules with one rule, one list of peers with one peer, its block, the list
             // of excepts and one of them.
             let policy = least.policies.values().next().unwrap();

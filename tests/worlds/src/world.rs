@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Value, json};
+use weir_crd::ClusterNetworkPolicy;
 use weir_policy::{Event, Index, LocalEndpoint, ObjectName};
 
 use crate::rng::Rng;
@@ -38,6 +39,8 @@ pub struct World {
     pub pods: BTreeMap<(String, String), Value>,
     /// By (namespace, name).
     pub policies: BTreeMap<(String, String), Value>,
+    /// By name.
+    pub cluster_policies: BTreeMap<String, Value>,
     /// By name.
     pub nodes: BTreeMap<String, Value>,
     /// By slot.
@@ -109,6 +112,13 @@ impl World {
             &mut events,
         );
         differences(
+            &old.cluster_policies,
+            &self.cluster_policies,
+            |v| Event::ApplyClusterPolicy(Box::new(typed::<ClusterNetworkPolicy>(v))),
+            Event::DeleteClusterPolicy,
+            &mut events,
+        );
+        differences(
             &old.nodes,
             &self.nodes,
             |v| Event::ApplyNode(Box::new(typed::<Node>(v))),
@@ -157,6 +167,7 @@ impl World {
             namespaces: self.namespaces.values().map(typed).collect(),
             pods: self.pods.values().map(typed).collect(),
             policies: self.policies.values().map(typed).collect(),
+            cluster_policies: self.cluster_policies.values().map(typed).collect(),
             nodes: self.nodes.values().map(typed).collect(),
             ..weir_oracle::Cluster::default()
         }
@@ -176,7 +187,13 @@ impl World {
         let networking = "networking.k8s.io/v1";
         let policies = self.policies.values();
         let policies = policies.map(|v| of("NetworkPolicy", networking, v));
-        let items = namespaces.chain(nodes).chain(pods).chain(policies);
+        let (kind, version) = (
+            ClusterNetworkPolicy::KIND,
+            ClusterNetworkPolicy::API_VERSION,
+        );
+        let of_cluster = self.cluster_policies.values().map(|v| of(kind, version, v));
+        let objects = namespaces.chain(nodes).chain(pods);
+        let items = objects.chain(policies).chain(of_cluster);
         json!({"apiVersion": "v1", "kind": "List", "items": items.collect::<Vec<_>>()})
     }
 
