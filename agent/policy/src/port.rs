@@ -77,6 +77,11 @@ pub(crate) struct PortName {
 }
 
 impl PortName {
+    /// The ports it may stand for.
+    pub fn any(&self) -> (u32, u32) {
+        range(self.proto, 0, u16::MAX)
+    }
+
     /// The ports it stands for, if it is `number`.
     pub fn range(&self, number: u16) -> (u32, u32) {
         range(self.proto, number, number)

@@ -8,7 +8,7 @@ use crate::desired::{Desired, DesiredGroup};
 use crate::flatten::{Matched, Table, flatten};
 use crate::group::{Group, GroupRule};
 use crate::hash::Key;
-use crate::port::PortSet;
+use crate::port::{PortName, PortSet};
 use crate::scope::{Scope, is_wide};
 use crate::slab::Number;
 use crate::usage::Sets;
@@ -217,7 +217,11 @@ fn flattened(group: &Group, matched: &[(usize, Named)]) -> Table {
     for (i, named) in matched {
         let rule = &group.rules[*i];
         let ports = match named {
-            Named::Any => PortSet::everything(),
+            // Not what has no ports.
+            Named::Any => {
+                let any = rule.named.iter().map(PortName::any).collect();
+                rule.numeric.union(&PortSet::new(any))
+            }
             Named::Found(found) => {
                 let found = rule.named.iter().zip(found).filter(|(_, port)| **port != 0);
                 let ranges = found.map(|(name, port)| name.range(*port));

@@ -174,14 +174,15 @@ impl Index {
     }
 
     fn set_namespace(&mut self, name: &str, labels: Option<Labels>) -> bool {
-        if !self.census.profiles.set_namespace(name, labels) {
-            return false;
-        }
-        if !self.cluster_policies.is_empty() {
-            // They may select other pods of it now.
+        let before = self.census.profiles.namespace(name).into_owned();
+        let used = self.census.profiles.set_namespace(name, labels);
+        let changed = *self.census.profiles.namespace(name) != before;
+        if changed && !self.cluster_policies.is_empty() {
+            // They may select other pods of it now, also those that are nobody's peers.
             self.judge_again(|pod| pod.namespace == name);
+            return true;
         }
-        true
+        used
     }
 
     fn apply_pod(&mut self, pod: &Pod) -> bool {

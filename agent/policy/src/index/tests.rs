@@ -286,3 +286,57 @@ fn a_host_network_pod_is_selected_by_nothing() {
         RuleVerdict::NOT_SELECTED
     );
 }
+
+fn cluster_policy(spec: Value) -> Event {
+    let object = json!({"metadata": {"name": "lock"}, "spec": spec});
+    Event::ApplyClusterPolicy(Box::new(serde_json::from_value(object).unwrap()))
+}
+
+#[test]
+fn a_namespace_that_comes_last_decides_which_cluster_policies_judge_a_pod_that_is_no_peer() {
+    let mut index = shop();
+    // Without an address in its object it is nobody's peer, but this node has its endpoint.
+    let mut db = pod("db", "db", "10.1.0.1");
+    db["status"] = json!({});
+    let spec = json!({
+        "tier": "Admin", "priority": 1,
+        "subject": {"namespaces": {"matchLabels": {"team": "a"}}},
+        "ingress": [{"action": "Deny", "from": [{"namespaces": {}}]}],
+    });
+    let alone = [
+        Event::DeletePod(ObjectName::new("shop", "web")),
+        Event::DeletePolicy(ObjectName::new("shop", "web-to-db")),
+        apply_pod(db),
+        apply_pod(pod_in("other", "job", "job", "10.2.0.2")),
+        cluster_policy(spec),
+    ];
+    tell(&mut index, alone);
+    assert!(lets_in(&mut index, "10.2.0.2"));
+    let namespace = json!({"metadata": {"name": "shop", "labels": {"team": "a"}}});
+    let namespace = serde_json::from_value(namespace).unwrap();
+    assert!(index.apply(Event::ApplyNamespace(Box::new(namespace))).0);
+    assert!(!lets_in(&mut index, "10.2.0.2"));
+}
+
+#[test]
+fn a_named_port_of_a_deny_rule_is_every_port_of_an_unknown_pod_but_not_what_has_no_ports() {
+    let mut index = shop();
+    let spec = json!({
+        "tier": "Admin", "priority": 1, "subject": {"namespaces": {}},
+        "egress": [{
+            "action": "Deny", "to": [{"namespaces": {}}],
+            "protocols": [{"destinationNamedPort": "http"}],
+        }],
+    });
+    tell(&mut index, [cluster_policy(spec)]);
+    let actual = maps(&mut index);
+    let unknown = Addr::from("10.2.0.99".parse::<IpAddr>().unwrap());
+    let allowed = |proto, port| {
+        let verdict = actual.verdict(1, Direction::Egress, unknown, proto, port);
+        verdict.verdict.allowed()
+    };
+    for proto in [Proto::TCP, Proto::UDP, Proto::SCTP] {
+        assert!(!allowed(proto, 1) && !allowed(proto, 65535), "{proto:?}");
+    }
+    assert!(allowed(Proto::ICMP, 0));
+}
