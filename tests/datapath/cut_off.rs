@@ -138,8 +138,8 @@ impl Kernel {
     /// plan and is gone; how many the plan has.
     fn agent(&self, world: &World, most: usize) -> usize {
         let mut maps = self.open();
-        let desired = world.index(&mut Rng::new(most as u64)).compile();
-        let plan = plan(maps.actual(), &desired).unwrap();
+        let mut index = world.index(&mut Rng::new(most as u64));
+        let plan = plan(maps.actual(), index.compile()).unwrap();
         maps.perform(plan.writes().take(most)).unwrap();
         plan.writes().count()
     }
@@ -147,19 +147,20 @@ impl Kernel {
     /// An agent that completes the change, and some time later sweeps.
     fn complete(&self, world: &World) {
         self.agent(world, usize::MAX);
-        let desired = world.index(&mut Rng::new(0)).compile();
+        let mut index = world.index(&mut Rng::new(0));
+        let desired = index.compile();
         let mut maps = self.open();
-        assert!(plan(maps.actual(), &desired).unwrap().is_empty());
+        assert!(plan(maps.actual(), desired).unwrap().is_empty());
         maps.settle();
-        let unused = sweep(maps.actual(), &desired);
+        let unused = sweep(maps.actual(), desired);
         maps.perform(&unused).unwrap();
         drop(maps);
         let maps = self.open();
         assert!(
-            plan(maps.actual(), &desired).unwrap().is_empty(),
+            plan(maps.actual(), desired).unwrap().is_empty(),
             "swept too much"
         );
-        assert_eq!(sweep(maps.actual(), &desired), [], "left over");
+        assert_eq!(sweep(maps.actual(), desired), [], "left over");
     }
 
     /// From `old`, which is in force, to `new`, by an agent that dies after `most` writes and one

@@ -54,9 +54,9 @@ pub const FEATURES: &[&str] = &[
 const PRIORITIES: &[i64] = &[0, 5, 5, 5, 10, 1000];
 
 impl Maker<'_> {
-    /// Something that the API server would refuse, or that nobody knows here: once in fifty times.
+    /// Whether to make something that the API server would refuse, or that nobody knows here.
     fn odd(&mut self, name: &str) -> bool {
-        let odd = self.rng.below(50) == 0 && self.may_be_wrong;
+        let odd = self.mistakes != 0 && self.rng.below(10) == 0;
         if odd {
             self.add(name);
         }
@@ -87,7 +87,12 @@ impl Maker<'_> {
         let both = self.odd("subject refused");
         if both || self.rng.percent(50) {
             self.add("subject namespaces");
-            let selector = self.selector(labels::NAMESPACE);
+            let all = self.rng.percent(60);
+            let selector = if all {
+                json!({})
+            } else {
+                self.selector(labels::NAMESPACE)
+            };
             subject.insert("namespaces".to_owned(), selector);
         }
         if both || subject.is_empty() {
@@ -115,6 +120,7 @@ impl Maker<'_> {
 
     fn cluster_peer(&mut self, is_egress: bool, accepts: bool) -> Value {
         let (name, value) = match self.rng.below(if is_egress { 7 } else { 2 }) {
+            0 if self.rng.percent(30) => ("namespaces", json!({})),
             0 => ("namespaces", self.selector(labels::NAMESPACE)),
             1 => ("pods", self.namespaced_pods()),
             2 | 3 => ("nodes", self.selector(labels::NODE)),
@@ -199,7 +205,7 @@ impl Maker<'_> {
             };
             rule.insert("name".to_owned(), json!(name));
         }
-        let action = self.rng.pick(&["Accept", "Deny", "Pass"]);
+        let action = self.rng.pick(&["Accept", "Accept", "Deny", "Pass", "Pass"]);
         self.add(action);
         rule.insert("action".to_owned(), json!(action));
         if self.odd("action refused") {
@@ -219,19 +225,16 @@ impl Maker<'_> {
             let field = if is_egress { "to" } else { "from" };
             rule.insert(field.to_owned(), json!(peers));
         }
-        match self.rng.below(if self.may_be_wrong { 40 } else { 39 }) {
-            0..=15 => self.add("protocols absent"),
-            39 => {
-                self.add("protocols empty");
-                rule.insert("protocols".to_owned(), json!([]));
-            }
-            _ => {
-                let count = 1 + self.rng.below(3);
-                let list: Vec<Value> = (0..count)
-                    .map(|_| self.protocol(direction, only_pods))
-                    .collect();
-                rule.insert("protocols".to_owned(), json!(list));
-            }
+        if self.odd("protocols empty") {
+            rule.insert("protocols".to_owned(), json!([]));
+        } else if self.rng.percent(60) {
+            self.add("protocols absent");
+        } else {
+            let count = 1 + self.rng.below(3);
+            let list: Vec<Value> = (0..count)
+                .map(|_| self.protocol(direction, only_pods))
+                .collect();
+            rule.insert("protocols".to_owned(), json!(list));
         }
         self.perhaps_unknown(&mut rule);
         Value::Object(rule)
@@ -259,7 +262,7 @@ impl Maker<'_> {
 
     fn cluster_spec(&mut self) -> Value {
         let mut spec = Map::new();
-        let tier = self.rng.pick(&["Admin", "Baseline"]);
+        let tier = self.rng.pick(&["Admin", "Baseline", "Baseline"]);
         self.add(&format!("tier {tier}"));
         spec.insert("tier".to_owned(), json!(tier));
         if self.odd("tier refused") {
@@ -287,10 +290,12 @@ impl Maker<'_> {
 
 /// The spec of a random policy.
 pub(crate) fn spec(rng: &mut Rng, coverage: &mut Coverage) -> Value {
+    let mistakes = if rng.percent(25) { 30 } else { 0 };
     let mut maker = Maker {
         rng,
         coverage,
-        may_be_wrong: true,
+        // A mistake mostly costs a whole rule: most policies have none.
+        mistakes,
     };
     maker.cluster_spec()
 }

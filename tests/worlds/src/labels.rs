@@ -40,8 +40,8 @@ pub(crate) fn some(rng: &mut Rng, from: Domain, chance: u64) -> Value {
 pub(crate) struct Maker<'a> {
     pub rng: &'a mut Rng,
     pub coverage: &'a mut Coverage,
-    /// Whether something may be wrong at all; [`Maker::wrong`] says how often.
-    pub may_be_wrong: bool,
+    /// Of how many questions [`Maker::wrong`] answers one with yes; 0: of none.
+    pub mistakes: usize,
 }
 
 impl Maker<'_> {
@@ -50,9 +50,9 @@ impl Maker<'_> {
         self.coverage.add(name);
     }
 
-    /// Yes, once in eighty times.
+    /// Whether to make a mistake.
     pub fn wrong(&mut self) -> bool {
-        let wrong = self.rng.below(80) == 0 && self.may_be_wrong;
+        let wrong = self.mistakes != 0 && self.rng.below(self.mistakes) == 0;
         if wrong {
             self.add("wrong");
         }

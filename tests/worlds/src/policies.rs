@@ -277,7 +277,7 @@ pub(crate) fn spec(rng: &mut Rng, coverage: &mut Coverage) -> Value {
     let mut maker = Maker {
         rng,
         coverage,
-        may_be_wrong: true,
+        mistakes: 80,
     };
     maker.spec()
 }

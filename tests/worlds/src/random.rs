@@ -102,9 +102,14 @@ impl World {
                 addresses: vec!["10.1.0.99".parse().unwrap(), "fd00:1::99".parse().unwrap()],
             },
         );
-        // Half of the clusters have NetworkPolicies alone.
-        let of_cluster = rng.below(2) * rng.below(5);
-        for i in 0..1 + rng.below(5) {
+        // A third of the clusters have NetworkPolicies alone.
+        let of_cluster = rng.pick(&[0, 1, 1]) * rng.below(6);
+        let count = if of_cluster == 0 {
+            1 + rng.below(5)
+        } else {
+            rng.below(4)
+        };
+        for i in 0..count {
             world.set_policy(rng, coverage, i);
         }
         for i in 0..of_cluster {

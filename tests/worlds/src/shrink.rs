@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn what_is_left_is_only_what_the_failure_needs() {
         let mut shrunk = 0;
-        for seed in 0..40 {
+        for seed in 0..120 {
             let world = World::random(&mut Rng::new(seed), &mut Coverage::default());
             if !fails(&world) {
                 continue;

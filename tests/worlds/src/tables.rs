@@ -73,7 +73,16 @@ impl Tables {
             let known = names.get(&(kind as u32, id)).cloned();
             known.unwrap_or_else(|| format!("number {id}"))
         };
-        let class = |id: ClassId| name(IdKind::Class, id.0);
+        let class = |id: ClassId| {
+            let base = match id.base() {
+                ClassId::WORLD => "world".to_owned(),
+                base => name(IdKind::Base, base.0),
+            };
+            match id.own() {
+                0 => base,
+                _ => format!("{} on {base}", name(IdKind::Class, id.0)),
+            }
+        };
         let group = |id: GroupId| name(IdKind::Group, id.0);
         let rule = |verdict: RuleVerdict| name(IdKind::Rule, verdict.rule().0);
         let cells = |decision: &Decision| {
