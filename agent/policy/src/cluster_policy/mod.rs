@@ -8,6 +8,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use weir_crd::{ClusterNetworkPolicy, EgressRule, IngressRule, NamespacedPod, Other, Subject};
 
 use crate::actual::Direction;
@@ -185,6 +186,7 @@ impl Parser {
         if let Some((field, reason)) = unknown(&subject.other) {
             self.refuse(format!("{path}.{field}"), reason);
         }
+        let everywhere = LabelSelector::default();
         let parts = match (&subject.namespaces, &subject.pods) {
             (None, None) => {
                 self.refuse(path, "names neither namespaces nor pods");
@@ -199,8 +201,12 @@ impl Parser {
                 if let Some((field, reason)) = unknown(&pods.other) {
                     self.refuse(format!("{path}.pods.{field}"), reason);
                 }
+                let namespaces = pods.namespace_selector.as_ref();
                 vec![
-                    ("pods.namespaceSelector", pods.namespace_selector.as_ref()),
+                    (
+                        "pods.namespaceSelector",
+                        Some(namespaces.unwrap_or(&everywhere)),
+                    ),
                     ("pods.podSelector", pods.pod_selector.as_ref()),
                 ]
             }
@@ -350,20 +356,16 @@ fn namespaced_pods(pods: &NamespacedPod) -> Result<PeerKind, Refusal> {
     if let Some((field, reason)) = unknown(&pods.other) {
         return Err((format!("pods.{field}"), reason.to_owned()));
     }
+    let everywhere = LabelSelector::default();
+    let namespaces = pods.namespace_selector.as_ref().unwrap_or(&everywhere);
     Ok(PeerKind::Pods {
-        namespaces: Namespaces::Selected(required(
-            pods.namespace_selector.as_ref(),
-            "pods.namespaceSelector",
-        )?),
+        namespaces: Namespaces::Selected(required(Some(namespaces), "pods.namespaceSelector")?),
         pods: required(pods.pod_selector.as_ref(), "pods.podSelector")?,
     })
 }
 
 /// A selector that has to be there, and of which every part is valid.
-fn required(
-    selector: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>,
-    field: &str,
-) -> Result<Selector, Refusal> {
+fn required(selector: Option<&LabelSelector>, field: &str) -> Result<Selector, Refusal> {
     let Some(selector) = selector else {
         return Err((field.to_owned(), "is missing".to_owned()));
     };

@@ -9,6 +9,9 @@ use crate::policy::{Namespaces, PeerKind};
 use crate::selector::{Refusal, Selector};
 use crate::tier::Action;
 
+/// Most characters of a CIDR (`MaxLength`).
+const MOST_CIDR: usize = 43;
+
 /// A peer of either direction.
 #[derive(Default)]
 pub(super) struct Raw<'a> {
@@ -94,7 +97,11 @@ pub(super) fn parse(raw: &Raw<'_>, action: Action) -> Result<Parsed, Refusal> {
     if let Some(networks) = raw.networks {
         check_count("networks", networks.len())?;
         for (i, text) in networks.iter().enumerate() {
-            let block = Block::whole(text).map_err(|reason| (format!("networks[{i}]"), reason))?;
+            let field = || format!("networks[{i}]");
+            if text.len() > MOST_CIDR {
+                return refuse(&field(), "has more than 43 characters");
+            }
+            let block = Block::whole(text).map_err(|reason| (field(), reason))?;
             parsed.kinds.push(PeerKind::Block(block));
         }
     }

@@ -97,11 +97,6 @@ fn wrong_peers() -> Vec<Wrong> {
         ),
         (
             "to",
-            pods(json!({"podSelector": {}})),
-            ".to[0].pods.namespaceSelector",
-        ),
-        (
-            "to",
             pods(json!({"namespaceSelector": {}})),
             ".to[0].pods.podSelector",
         ),
@@ -120,6 +115,11 @@ fn wrong_peers() -> Vec<Wrong> {
             "to",
             json!([{"networks": ["10.0.0.0/8", "10.0.0.0"]}]),
             ".to[0].networks[1]",
+        ),
+        (
+            "to",
+            json!([{"networks": ["0000:0000:0000:0000:0000:0000:0000:0000:0000/128"]}]),
+            ".to[0].networks[0]",
         ),
     ]
 }
@@ -220,6 +220,20 @@ fn check_failed_closed(action: &str, found: Option<Rule>, rule: &Value) {
         }
         (_, found) => panic!("{rule}: {found:?}"),
     }
+}
+
+#[test]
+fn pods_without_namespace_selector_are_those_of_all_namespaces() {
+    let rule = json!({"action": "Deny", "to": [{"pods": {"podSelector": {}}}]});
+    let (found, problem) = egress(&rule);
+    assert_eq!(problem, None);
+    assert_eq!(found.unwrap().peers.unwrap()[0].kind, everything());
+    let subject = json!({"pods": {"podSelector": {"matchLabels": {"c": "d"}}}});
+    let policy = parse(json!({"tier": "Admin", "priority": 1, "subject": subject}));
+    assert!(policy.problems.is_empty());
+    let labels = Labels::from([("c".to_owned(), "d".to_owned())]);
+    assert!(policy.selects(&Labels::new(), &labels));
+    assert!(!policy.selects(&Labels::new(), &Labels::new()));
 }
 
 #[test]
@@ -335,8 +349,8 @@ fn a_policy_of_which_tier_priority_or_subject_is_refused_fails_closed() {
         ),
         (
             "subject",
-            pods(json!({"podSelector": {}})),
-            "spec.subject.pods.namespaceSelector",
+            pods(json!({"namespaceSelector": {}})),
+            "spec.subject.pods.podSelector",
             Tier::Baseline,
             0,
         ),
