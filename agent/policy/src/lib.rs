@@ -31,6 +31,7 @@ mod plan;
 mod policy;
 mod port;
 mod problem;
+mod query;
 mod rule;
 mod scope;
 mod selector;
@@ -41,7 +42,7 @@ mod write;
 
 pub use actual::{Actual, Direction, MapVerdict};
 pub use condition::{ClusterPolicyStatus, Condition, ConditionType};
-pub use desired::Desired;
+pub use desired::{Desired, Subject};
 pub use established::Established;
 pub use event::{Dirty, Event, LocalEndpoint, ObjectName, PodRef};
 pub use hash::Key;
@@ -50,6 +51,7 @@ pub use limits::{CapacityError, Limits};
 pub use lpm::Lpm;
 pub use plan::{Plan, plan, plan_changes, plan_within, sweep, sweep_changes, sweep_within};
 pub use problem::Problem;
+pub use query::CellView;
 pub use write::Write;
 
 /// How long after the last write of a plan [`sweep`] may be performed, and how long after the last
