@@ -22,4 +22,6 @@ pub mod node;
 pub mod packet;
 pub mod run;
 pub mod source;
+mod space;
 pub mod state;
+pub mod verify;

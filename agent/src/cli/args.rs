@@ -57,6 +57,10 @@ pub(super) enum PolicyCommand {
     ///
     /// Exit status: 0 allowed, 1 denied, 2 error, 3 intent and kernel disagree.
     Trace(Box<TraceArgs>),
+    /// Show which verdicts would change if policies (or pods, or namespaces) were other
+    ///
+    /// Exit status: 0 nothing changes, 1 something does, 2 error.
+    Diff(DiffArgs),
     /// Check a list of probes against policies
     ///
     /// Exit status: 0 all hold, 1 one does not, 2 bad input or a probe without an answer.
@@ -167,6 +171,25 @@ pub(super) struct TestArgs {
     /// Namespace of names without one
     #[arg(short, long, value_name = "NS", default_value = "default")]
     pub namespace: String,
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+    #[command(flatten)]
+    pub socket: SocketArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DiffArgs {
+    /// Add or replace the objects of a file or directory; repeatable
+    #[arg(long, value_name = "FILE|DIR")]
+    pub with: Vec<PathBuf>,
+    /// Take a policy away; repeatable
+    #[arg(long, value_name = "NS/NAME|NAME", required_unless_present = "with")]
+    pub without: Vec<String>,
+    /// Name all ends, and what decides before the change as well
+    #[arg(short, long)]
+    pub verbose: bool,
     #[command(flatten)]
     pub manifests: ManifestArgs,
     #[command(flatten)]

@@ -6,6 +6,7 @@ mod backends;
 mod cause;
 mod color;
 mod completion;
+mod diff;
 mod document;
 mod endpoint_list;
 mod ends;
@@ -18,6 +19,7 @@ mod policy_test;
 mod policy_trace;
 mod probes;
 mod question;
+mod reach;
 mod report;
 mod service_list;
 mod status;
@@ -55,6 +57,7 @@ where
         Command::Service(ServiceCommand::List(args)) => service_list::run(args, colors),
         Command::Policy(PolicyCommand::List(args)) => policy_list::run(args, colors),
         Command::Policy(PolicyCommand::Trace(args)) => policy_trace::run(args, colors),
+        Command::Policy(PolicyCommand::Diff(args)) => diff::run(args, colors),
         Command::Policy(PolicyCommand::Test(args)) => policy_test::run(args, colors),
         Command::Version(args) => Ok(output::version(args)),
         Command::Completion(args) => Ok(completion::run(args)),

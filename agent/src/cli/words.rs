@@ -66,35 +66,39 @@ pub(super) fn told(allowed: bool, rule_id: u32, rule: Option<&Value>) -> String 
 /// The rule that the kernel names. The first ids are fixed reasons (`weir_abi::policy::RuleId`).
 fn rule_name(rule_id: u32, rule: Option<&Value>) -> String {
     use weir_abi::policy::RuleId;
-    let list = rule.and_then(|rule| rule.get("isolatedBy")?.as_array());
-    match (RuleId(rule_id), rule.and_then(policy_name), list) {
-        (_, Some(name), _) => {
-            let text = |key: &str| rule.and_then(|rule| rule.get(key)?.as_str());
-            let path = text("path").map(|p| format!(" {p}")).unwrap_or_default();
-            let own = text("rule").map(|r| format!(" {r:?}")).unwrap_or_default();
-            let does = match text("action") {
-                Some("Pass") => "passed on by ",
-                _ => "",
-            };
-            format!("{does}{name}{path}{own}")
-        }
-        (_, None, Some(list)) => {
-            let names: Vec<String> = list.iter().filter_map(policy_name).collect();
-            let more = rule.and_then(|rule| rule.get("more")?.as_u64());
-            let total = list.len() as u64 + more.unwrap_or(0);
-            let shown = &names[..names.len().min(MOST_NAMES)];
-            let rest = total - shown.len() as u64;
-            match (shown, rest) {
-                ([], n) => format!("isolated by {n} policies"),
-                (shown, 0) => format!("isolated by {}", shown.join(", ")),
-                (shown, n) => format!("isolated by {} and {n} more", shown.join(", ")),
-            }
-        }
-        (RuleId::NO_ROW, None, None) => "no row for this peer".to_owned(),
-        (RuleId::NOT_SELECTED, None, None) => "no policy decides".to_owned(),
-        (RuleId::SELF, None, None) => "itself".to_owned(),
-        (RuleId(id), None, None) => format!("rule {id}"),
+    match (RuleId(rule_id), rule) {
+        (RuleId::NO_ROW, None) => "no row for this peer".to_owned(),
+        (RuleId::NOT_SELECTED, None) => "no policy decides".to_owned(),
+        (RuleId::SELF, None) => "itself".to_owned(),
+        (RuleId(id), rule) => rule
+            .and_then(rule_words)
+            .unwrap_or_else(|| format!("rule {id}")),
     }
+}
+
+/// A rule as `RULES` has it, in words.
+pub(super) fn rule_words(rule: &Value) -> Option<String> {
+    let text = |key: &str| rule.get(key).and_then(Value::as_str);
+    if let Some(name) = policy_name(rule) {
+        let path = text("path").map(|p| format!(" {p}")).unwrap_or_default();
+        let own = text("rule").map(|r| format!(" {r:?}")).unwrap_or_default();
+        let does = match text("action") {
+            Some("Pass") => "passed on by ",
+            _ => "",
+        };
+        return Some(format!("{does}{name}{path}{own}"));
+    }
+    let list = rule.get("isolatedBy")?.as_array()?;
+    let names: Vec<String> = list.iter().filter_map(policy_name).collect();
+    let more = rule.get("more").and_then(Value::as_u64);
+    let total = list.len() as u64 + more.unwrap_or(0);
+    let shown = &names[..names.len().min(MOST_NAMES)];
+    let rest = total - shown.len() as u64;
+    Some(match (shown, rest) {
+        ([], n) => format!("isolated by {n} policies"),
+        (shown, 0) => format!("isolated by {}", shown.join(", ")),
+        (shown, n) => format!("isolated by {} and {n} more", shown.join(", ")),
+    })
 }
 
 /// `namespace/name`, or `Admin name` of a ClusterNetworkPolicy.

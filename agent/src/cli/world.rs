@@ -30,33 +30,27 @@ pub(super) struct World {
 impl World {
     /// Of `--manifests`, else of the agent that `socket` belongs to.
     pub fn load(args: &ManifestArgs, socket: &Path) -> anyhow::Result<Self> {
-        match &args.manifests {
-            Some(path) => {
-                let manifests = weir_manifests::load(path)?;
-                let empty = manifests.objects.is_empty() && manifests.errors.is_empty();
-                if empty {
-                    bail!(
-                        "{} holds no Kubernetes objects that Weir reads (.yaml, .yml, .json)",
-                        path.display()
-                    );
-                }
-                Ok(Self::of_manifests(manifests))
-            }
-            None => Self::of_agent(socket),
-        }
+        Ok(Self::of_manifests(Self::manifests(args, socket)?))
     }
 
     /// What `GET /v1/objects` answers.
     pub fn of_agent(socket: &Path) -> anyhow::Result<Self> {
-        let list: serde_json::Value = Client::new(socket).get("/v1/objects").context(
-            "cannot get the objects from the agent (--manifests DIR reads them from files)",
-        )?;
-        let mut manifests = Manifests::default();
-        manifests.add_file(Path::new("agent"), &serde_json::to_vec(&list)?);
-        manifests.imply_namespaces();
-        // What the agent passed over is not the business of who asks.
-        manifests.passed_over.clear();
-        Ok(Self::of_manifests(manifests))
+        Ok(Self::of_manifests(agent_manifests(socket)?))
+    }
+
+    /// The objects as they are, workloads not yet expanded.
+    pub fn manifests(args: &ManifestArgs, socket: &Path) -> anyhow::Result<Manifests> {
+        let Some(path) = &args.manifests else {
+            return agent_manifests(socket);
+        };
+        let manifests = weir_manifests::load(path)?;
+        if manifests.objects.is_empty() && manifests.errors.is_empty() {
+            bail!(
+                "{} holds no Kubernetes objects that Weir reads (.yaml, .yml, .json)",
+                path.display()
+            );
+        }
+        Ok(manifests)
     }
 
     pub fn of_manifests(mut manifests: Manifests) -> Self {
@@ -167,6 +161,18 @@ impl World {
             done.at_least(ERROR);
         }
     }
+}
+
+fn agent_manifests(socket: &Path) -> anyhow::Result<Manifests> {
+    let list: serde_json::Value = Client::new(socket)
+        .get("/v1/objects")
+        .context("cannot get the objects from the agent (--manifests DIR reads them from files)")?;
+    let mut manifests = Manifests::default();
+    manifests.add_file(Path::new("agent"), &serde_json::to_vec(&list)?);
+    manifests.imply_namespaces();
+    // What the agent passed over is not the business of who asks.
+    manifests.passed_over.clear();
+    Ok(manifests)
 }
 
 fn cluster(objects: impl Iterator<Item = Located>) -> Cluster {

@@ -1,0 +1,154 @@
+//! One world, compiled as if every pod were an endpoint here.
+
+use std::net::IpAddr;
+
+use weir_policy::{Desired, Direction, Event, Index, LocalEndpoint, ObjectName, PodRef, Subject};
+
+use super::census::{Census, Kind, Party};
+use super::tables::{OPEN, TableId, Tables};
+use crate::cli::world::World;
+
+/// How the policy engine sees a party of one world: parties with equal views are told apart by no
+/// policy.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(in super::super) struct View {
+    /// Ingress and egress; none for who is subject to no policy.
+    pub subjects: Option<[Subject; 2]>,
+    /// The classes of its addresses, IPv4 and IPv6.
+    pub classes: [Option<u32>; 2],
+}
+
+/// A table that was not asked for yet.
+const UNKNOWN: TableId = TableId::MAX;
+
+/// A compiled world.
+pub(in super::super) struct Compiled {
+    desired: Desired,
+    /// By party.
+    pub views: Vec<View>,
+    /// By group and class: the table's number, or [`UNKNOWN`].
+    known: Vec<Vec<TableId>>,
+}
+
+impl Compiled {
+    /// `number` is the world's among those of the census.
+    pub fn new(world: &World, number: usize, census: &Census) -> Self {
+        let mut index = Index::new("");
+        let cluster = &world.cluster;
+        let objects = cluster
+            .namespaces
+            .iter()
+            .cloned()
+            .map(Box::new)
+            .map(Event::ApplyNamespace);
+        let objects = objects
+            .chain(
+                cluster
+                    .nodes
+                    .iter()
+                    .cloned()
+                    .map(Box::new)
+                    .map(Event::ApplyNode),
+            )
+            .chain(
+                cluster
+                    .policies
+                    .iter()
+                    .cloned()
+                    .map(Box::new)
+                    .map(Event::ApplyPolicy),
+            )
+            .chain(
+                cluster
+                    .pods
+                    .iter()
+                    .cloned()
+                    .map(Box::new)
+                    .map(Event::ApplyPod),
+            );
+        for event in objects {
+            let _ = index.apply(event);
+        }
+        for party in &census.parties {
+            if let Kind::Pod(slot) = party.kind {
+                let addresses = party.faces[number].addresses.into_iter().flatten();
+                let _ = index.apply(Event::ApplyEndpoint(LocalEndpoint {
+                    slot,
+                    pod: Some(PodRef {
+                        name: ObjectName::new(&party.namespace, &party.name),
+                        uid: None,
+                    }),
+                    addresses: addresses.collect(),
+                }));
+            }
+        }
+        let desired = index.compile();
+        let view = |party: &Party| View {
+            subjects: match party.kind {
+                Kind::Pod(slot) => Some(Direction::ALL.map(|d| desired.subject(slot, d))),
+                Kind::Node | Kind::Outside => None,
+            },
+            classes: party.faces[number]
+                .addresses
+                .map(|a| a.map(|a| desired.class_of(a))),
+        };
+        Self {
+            views: census.parties.iter().map(view).collect(),
+            desired,
+            known: Vec::new(),
+        }
+    }
+
+    /// The tables that judge a flow at its source and at its destination, over one family (0:
+    /// IPv4, 1: IPv6); none if an end does not have it.
+    pub fn tables(
+        &mut self,
+        from: &View,
+        to: &View,
+        family: usize,
+        tables: &mut Tables,
+    ) -> Option<(TableId, TableId)> {
+        let (source, target) = (from.classes[family]?, to.classes[family]?);
+        let of = |subjects: Option<[Subject; 2]>, direction| match (subjects, direction) {
+            (None, _) => Subject::Open,
+            (Some([ingress, _]), Direction::Ingress) => ingress,
+            (Some([_, egress]), Direction::Egress) => egress,
+        };
+        let egress = self.table(of(from.subjects, Direction::Egress), target, tables);
+        let ingress = self.table(of(to.subjects, Direction::Ingress), source, tables);
+        Some((egress, ingress))
+    }
+
+    fn table(&mut self, subject: Subject, class: u32, tables: &mut Tables) -> TableId {
+        let group = match subject {
+            Subject::Open => return OPEN,
+            Subject::Closed => return tables.number(&self.desired.cells(subject, class)),
+            Subject::Group(group) => group as usize,
+        };
+        if self.known.len() <= group {
+            self.known.resize_with(group + 1, Vec::new);
+        }
+        let row = &mut self.known[group];
+        let class_at = class as usize;
+        if row.len() <= class_at {
+            row.resize(class_at + 1, UNKNOWN);
+        }
+        if row[class_at] == UNKNOWN {
+            row[class_at] = tables.number(&self.desired.cells(subject, class));
+        }
+        row[class_at]
+    }
+
+    /// The view of an address that is no party's.
+    pub fn outside(&self, addr: IpAddr) -> View {
+        let class = Some(self.desired.class_of(addr));
+        View {
+            subjects: None,
+            classes: if addr.is_ipv4() {
+                [class, None]
+            } else {
+                [None, class]
+            },
+        }
+    }
+}
