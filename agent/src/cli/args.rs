@@ -61,6 +61,8 @@ pub(super) enum PolicyCommand {
     ///
     /// Exit status: 0 nothing changes, 1 something does, 2 error.
     Diff(DiffArgs),
+    /// Show who can reach whom, on which ports
+    Matrix(MatrixArgs),
     /// Check a list of probes against policies
     ///
     /// Exit status: 0 all hold, 1 one does not, 2 bad input or a probe without an answer.
@@ -196,6 +198,46 @@ pub(super) struct DiffArgs {
     pub socket: SocketArgs,
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// How a matrix is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum MatrixFormat {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+    /// For spreadsheets.
+    Csv,
+    /// For Graphviz.
+    Dot,
+    /// A picture.
+    Svg,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MatrixArgs {
+    #[command(flatten)]
+    pub namespace: NamespaceArgs,
+    /// Tell all ports exactly, not only those that the targets declare
+    #[arg(long)]
+    pub ports: bool,
+    /// The same as --ports
+    #[arg(short, long)]
+    pub verbose: bool,
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+    #[command(flatten)]
+    pub socket: SocketArgs,
+    /// How to print
+    #[arg(
+        short,
+        long = "output",
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "table"
+    )]
+    pub output: MatrixFormat,
 }
 
 #[derive(Debug, Args)]

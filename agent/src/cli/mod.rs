@@ -13,6 +13,7 @@ mod ends;
 mod kernel;
 mod layout;
 mod live;
+mod matrix;
 mod output;
 mod policy_list;
 mod policy_test;
@@ -25,6 +26,7 @@ mod service_list;
 mod status;
 mod steps;
 mod table;
+mod terminal;
 mod words;
 mod world;
 
@@ -58,6 +60,7 @@ where
         Command::Policy(PolicyCommand::List(args)) => policy_list::run(args, colors),
         Command::Policy(PolicyCommand::Trace(args)) => policy_trace::run(args, colors),
         Command::Policy(PolicyCommand::Diff(args)) => diff::run(args, colors),
+        Command::Policy(PolicyCommand::Matrix(args)) => matrix::run(args, colors, terminal),
         Command::Policy(PolicyCommand::Test(args)) => policy_test::run(args, colors),
         Command::Version(args) => Ok(output::version(args)),
         Command::Completion(args) => Ok(completion::run(args)),

@@ -1,1 +1,3 @@
+//! The kernel's policy tables, entry by entry, against the reference evaluator.
+
 pub mod objects;

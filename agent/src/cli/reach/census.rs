@@ -53,10 +53,6 @@ impl Party {
             Kind::Outside => self.name.clone(),
         }
     }
-
-    pub fn is_pod(&self) -> bool {
-        matches!(self.kind, Kind::Pod(_))
-    }
 }
 
 /// All parties of some worlds: pods by name, nodes, and who is outside.

@@ -9,7 +9,7 @@ mod tables;
 mod title;
 mod units;
 
-pub(super) use census::{Census, Kind};
+pub(super) use census::{Census, Kind, Party};
 pub(super) use compiled::{Compiled, View};
 pub(super) use ports::PortSet;
 pub(super) use tables::{Cause, Causes, Tables};
