@@ -20,6 +20,7 @@ pub mod log;
 pub mod metrics;
 pub mod node;
 pub mod packet;
+mod rule_words;
 pub mod run;
 pub mod source;
 mod space;

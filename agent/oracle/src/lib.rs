@@ -63,6 +63,7 @@ mod rule_ref;
 mod selector;
 mod service;
 mod tiers;
+mod who;
 
 pub use cluster::{Cluster, Evaluator};
 pub use decision::{

@@ -1,13 +1,10 @@
 //! Decisions, and what the kernel says, in words.
 
-use serde_json::Value;
 use weir_api::verdict::KernelVerdict;
 use weir_oracle::{Reason, Report};
 
 use super::report::Kernel;
-
-/// Most policies that are named in one line.
-pub(super) const MOST_NAMES: usize = 2;
+use crate::rule_words::rule_words;
 
 /// A decision in words.
 pub(super) fn words(report: &Report) -> String {
@@ -76,45 +73,9 @@ fn rule_name(rule_id: u32, rule: Option<&Value>) -> String {
     }
 }
 
-/// A rule as `RULES` has it, in words.
-pub(super) fn rule_words(rule: &Value) -> Option<String> {
-    let text = |key: &str| rule.get(key).and_then(Value::as_str);
-    if let Some(name) = policy_name(rule) {
-        let path = text("path").map(|p| format!(" {p}")).unwrap_or_default();
-        let own = text("rule").map(|r| format!(" {r:?}")).unwrap_or_default();
-        let does = match text("action") {
-            Some("Pass") => "passed on by ",
-            _ => "",
-        };
-        return Some(format!("{does}{name}{path}{own}"));
-    }
-    let list = rule.get("isolatedBy")?.as_array()?;
-    let names: Vec<String> = list.iter().filter_map(policy_name).collect();
-    let more = rule.get("more").and_then(Value::as_u64);
-    let total = list.len() as u64 + more.unwrap_or(0);
-    let shown = &names[..names.len().min(MOST_NAMES)];
-    let rest = total - shown.len() as u64;
-    Some(match (shown, rest) {
-        ([], n) => format!("isolated by {n} policies"),
-        (shown, 0) => format!("isolated by {}", shown.join(", ")),
-        (shown, n) => format!("isolated by {} and {n} more", shown.join(", ")),
-    })
-}
-
-/// `namespace/name`, or `Admin name` of a ClusterNetworkPolicy.
-fn policy_name(rule: &Value) -> Option<String> {
-    let name = rule.get("name")?.as_str()?;
-    let text = |key: &str| rule.get(key).and_then(Value::as_str);
-    Some(match (text("tier"), text("namespace")) {
-        (Some(tier), _) => format!("{tier} {name}"),
-        (None, Some(namespace)) => format!("{namespace}/{name}"),
-        (None, None) => name.to_owned(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

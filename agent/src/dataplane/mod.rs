@@ -14,6 +14,7 @@ pub mod nodes;
 pub mod object;
 pub mod pins;
 pub mod policy;
+mod read;
 pub mod resize;
 pub mod service;
 pub mod slots;

@@ -31,14 +31,14 @@ use super::{
 /// # Ok(()) }
 /// ```
 pub struct PinnedView {
-    endpoints: Table<u32, Endpoint>,
-    local_pods: Table<Addr, Endpoint>,
-    slots: Elements<PolicySlot>,
-    peers: Table<Addr, ClassId>,
-    cidrs: Trie<ClassId>,
-    decisions: Table<DecisionKey, Decision>,
-    intervals: Elements<Interval>,
-    rules: Table<RuleId, RuleInfo>,
+    pub(super) endpoints: Table<u32, Endpoint>,
+    pub(super) local_pods: Table<Addr, Endpoint>,
+    pub(super) slots: Elements<PolicySlot>,
+    pub(super) peers: Table<Addr, ClassId>,
+    pub(super) cidrs: Trie<ClassId>,
+    pub(super) decisions: Table<DecisionKey, Decision>,
+    pub(super) intervals: Elements<Interval>,
+    pub(super) rules: Table<RuleId, RuleInfo>,
 }
 
 impl PinnedView {

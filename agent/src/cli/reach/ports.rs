@@ -156,7 +156,7 @@ impl PortSet {
         }
         let (parts, others) = (self.parts().join(", "), self.rest().parts().join(", "));
         // Where much passes it is what does not that is worth saying.
-        if self.has_others() && others.len() + "all but ".len() < parts.len() + 8 {
+        if self.has_others() && "all but ".len() + others.len() < parts.len() {
             format!("all but {others}")
         } else {
             parts

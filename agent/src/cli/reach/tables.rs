@@ -7,7 +7,7 @@ use serde_json::Value;
 use weir_policy::CellView;
 
 use super::ports::{END, PortSet};
-use crate::cli::words;
+use crate::rule_words::rule_words;
 
 /// Number of a table in [`Tables`].
 pub(in super::super) type TableId = u32;
@@ -125,7 +125,7 @@ impl Tables {
             .filter(|(_, cause)| cause.allow == allow)
             .filter_map(|(end, cause)| {
                 let rule = self.rule(cause.rule?);
-                Some(format!("{end}: {}", words::rule_words(&rule)?))
+                Some(format!("{end}: {}", rule_words(&rule)?))
             })
             .collect();
         if told.is_empty() {
