@@ -16,7 +16,7 @@ use crate::{
     engine::{Engine, Event, Handle, Kernel},
     log, metrics,
     node::monitor::Monitor,
-    source,
+    source, verify,
 };
 
 /// `weir-agent`'s main: 0 after a signal, 1 on failure, 2 on a wrong command line.
@@ -137,8 +137,11 @@ async fn serve(
     tokio::spawn(watch_source(config.source.clone(), handle.clone()));
     let app = cni::router(handle.clone(), live);
     tokio::spawn(async move { axum::serve(listener, app).await });
+    let verifying = handle.clone();
     tokio::spawn(watch_signals(handle));
+    let (bpffs, interval) = (config.bpffs.clone(), config.verify_interval);
     let engine = Engine::new(config, kernel, &boot_id)?;
+    verify::background::spawn(verifying, engine.verify(), bpffs, interval)?;
     let (done, result) = tokio::sync::oneshot::channel();
     thread::Builder::new()
         .name("engine".into())

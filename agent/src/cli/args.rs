@@ -63,6 +63,10 @@ pub(super) enum PolicyCommand {
     Diff(DiffArgs),
     /// Show who can reach whom, on which ports
     Matrix(MatrixArgs),
+    /// Compare every entry of this node's kernel tables with the objects
+    ///
+    /// Exit status: 0 they agree, 1 they do not, 2 error.
+    Verify(VerifyArgs),
     /// Check a list of probes against policies
     ///
     /// Exit status: 0 all hold, 1 one does not, 2 bad input or a probe without an answer.
@@ -238,6 +242,25 @@ pub(super) struct MatrixArgs {
         default_value = "table"
     )]
     pub output: MatrixFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyArgs {
+    /// Where the maps are pinned [default: /sys/fs/bpf/weir]
+    #[arg(long, value_name = "DIR")]
+    pub bpffs: Option<PathBuf>,
+    /// Stop after so many flows
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// List every disagreement
+    #[arg(short, long)]
+    pub verbose: bool,
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+    #[command(flatten)]
+    pub socket: SocketArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, Args)]

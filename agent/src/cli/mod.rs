@@ -18,6 +18,7 @@ mod output;
 mod policy_list;
 mod policy_test;
 mod policy_trace;
+mod policy_verify;
 mod probes;
 mod question;
 mod reach;
@@ -61,6 +62,7 @@ where
         Command::Policy(PolicyCommand::Trace(args)) => policy_trace::run(args, colors),
         Command::Policy(PolicyCommand::Diff(args)) => diff::run(args, colors),
         Command::Policy(PolicyCommand::Matrix(args)) => matrix::run(args, colors, terminal),
+        Command::Policy(PolicyCommand::Verify(args)) => policy_verify::run(args, colors),
         Command::Policy(PolicyCommand::Test(args)) => policy_test::run(args, colors),
         Command::Version(args) => Ok(output::version(args)),
         Command::Completion(args) => Ok(completion::run(args)),

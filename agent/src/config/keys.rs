@@ -103,6 +103,12 @@ pub(super) const KEYS: &[Key] = &[
         "What a change of policy means to flows that are already there: judged again, or kept",
     ),
     key(
+        "verify-interval",
+        "TIME",
+        Some("5m"),
+        "How long after the kernel's policy was compared with the objects to do so again; 0: never",
+    ),
+    key(
         "max-peers",
         "N",
         None,

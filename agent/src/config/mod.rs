@@ -57,6 +57,8 @@ pub struct Config {
     pub metrics_address: Option<SocketAddr>,
     /// `policy-established`: what a change of policy means to flows that are already there.
     pub policy_established: Established,
+    /// `verify-interval`: zero when switched off.
+    pub verify_interval: Duration,
     /// `max-peers` and its like: sizes of maps that are not the ABI's.
     pub map_sizes: Sizes,
     /// `ebpf-object`: instead of the embedded one.
@@ -121,6 +123,7 @@ impl Config {
             adopt_timeout: layers.require("adopt-timeout", parse_duration)?,
             metrics_address: layers.require("metrics-address", parse_metrics_address)?,
             policy_established: layers.require("policy-established", parse_established)?,
+            verify_interval: layers.require("verify-interval", parse_duration)?,
             map_sizes: map_sizes(layers)?,
             ebpf_object: layers.optional("ebpf-object", parse_path)?,
             log_format: layers.require("log-format", parse_log_format)?,

@@ -129,6 +129,16 @@ fn durations_take_units() {
 }
 
 #[test]
+fn verification_runs_by_default_and_0_switches_it_off() {
+    assert_eq!(
+        config(&BASE, &[], "").verify_interval,
+        Duration::from_secs(300)
+    );
+    let off = [&BASE[..], &["--verify-interval", "0"]].concat();
+    assert!(config(&off, &[], "").verify_interval.is_zero());
+}
+
+#[test]
 fn every_resizable_map_has_a_key_and_its_default_is_the_abis() {
     use weir_abi::map;
     let args = [&BASE[..], &["--max-peers", "1000"]].concat();

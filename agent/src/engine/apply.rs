@@ -136,7 +136,9 @@ impl Engine {
         if !self.synced || !(std::mem::take(&mut self.dirty.policy) || due) {
             return true;
         }
+        self.verify.touched();
         let result = self.policy.sync(now);
+        self.verify.touched();
         let failure = result.err();
         for pending in &mut self.pending {
             pending.failure.clone_from(&failure);
@@ -178,6 +180,7 @@ impl Engine {
         let mut problems = Vec::new();
         for slot in self.local.remove_leaving(&self.attacher, &mut problems) {
             self.policy.remove_endpoint(slot);
+            self.verify.touched();
             self.dirty.policy = true;
         }
         let keys: Vec<Key> = self

@@ -11,7 +11,7 @@ use weir_api::{
 };
 
 use super::endpoints::Key;
-use crate::source::Batch;
+use crate::{source::Batch, verify::background::Snapshot};
 
 /// One thing that happened, or that somebody asks.
 pub enum Event {
@@ -48,6 +48,8 @@ pub enum Command {
     Services(Reply<Vec<ServiceInfo>>),
     /// What the kernel's maps say.
     Verdict(Box<VerdictRequest>, Reply<Result<KernelVerdict, ApiError>>),
+    /// Objects and endpoints, to be compared with the maps.
+    Snapshot(Reply<Snapshot>),
     /// Everything for `/metrics`.
     Metrics(Reply<String>),
 }

@@ -22,8 +22,27 @@ impl Engine {
         for (map, entries) in self.policy.sizes() {
             text.gauge("weir_map_entries", help, &[("map", map)], entries as f64);
         }
+        self.verified(&mut text);
         metrics::packets(&mut text, &self.counters);
         text.finish()
+    }
+
+    /// What the background comparison of kernel and objects has found.
+    fn verified(&self, text: &mut Text) {
+        let checked = self.verify.checked() as f64;
+        let help = "Flows whose verdict in the kernel was compared with the objects.";
+        text.counter("weir_policy_verify_checked_total", help, &[], checked);
+        let found = self.verify.disagreements() as f64;
+        let help = "Flows on which the kernel and the objects disagree.";
+        text.gauge("weir_policy_verify_disagreements", help, &[], found);
+        let last = self.verify.last_pass() as f64;
+        let name = "weir_policy_verify_last_pass_timestamp_seconds";
+        text.gauge(
+            name,
+            "When everything was last compared; 0: never.",
+            &[],
+            last,
+        );
     }
 
     /// What the loop has done.

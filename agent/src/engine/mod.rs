@@ -12,10 +12,12 @@ mod policies;
 pub mod policy;
 mod report;
 mod services;
+mod verify;
 
 use std::{
     collections::BTreeMap,
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -40,6 +42,7 @@ use crate::{
         table::Writes,
     },
     state::Store,
+    verify::background::Shared,
 };
 
 /// How often everything is compared with the kernel even if nothing is heard: an attached program
@@ -88,6 +91,7 @@ pub struct Engine {
     network_due: Option<Instant>,
     retry: Retry,
     stats: Stats,
+    verify: Arc<Shared>,
 }
 
 /// Which parts have something to do.
@@ -183,12 +187,18 @@ impl Engine {
             network_due: None,
             retry: Retry::default(),
             stats: Stats::default(),
+            verify: Arc::default(),
             kernel,
         };
         for (_, record) in engine.local.records.iter() {
             engine.policy.apply_endpoint(record);
         }
         Ok(engine)
+    }
+
+    /// What the background comparison of kernel and objects shares with this engine.
+    pub fn verify(&self) -> Arc<Shared> {
+        Arc::clone(&self.verify)
     }
 
     /// Runs until told to stop.
@@ -251,9 +261,14 @@ impl Engine {
             Event::Source(batch) => {
                 for change in batch.changes {
                     if self.store.apply(change.clone()) {
-                        self.dirty.policy |= self.policy.apply(&change);
+                        let policy = self.policy.apply(&change);
+                        self.dirty.policy |= policy;
                         self.dirty.services |= self.services.apply(&change);
-                        self.dirty.node |= change.key().kind == crate::state::Kind::Node;
+                        let node = change.key().kind == crate::state::Kind::Node;
+                        self.dirty.node |= node;
+                        if policy || node {
+                            self.verify.touched();
+                        }
                     }
                 }
                 self.set_problems("source", batch.problems);

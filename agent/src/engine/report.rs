@@ -52,6 +52,7 @@ impl Engine {
                 };
                 let _ = reply.send(answer);
             }
+            Command::Snapshot(reply) => drop(reply.send(self.snapshot())),
             Command::Metrics(reply) => drop(reply.send(self.metrics())),
         }
     }
@@ -157,7 +158,13 @@ impl Engine {
             node: self.config.node_name.clone(),
             synced: self.synced,
             ready: self.in_force && uplinks_attached && self.node.desired.file.is_some(),
-            degraded: self.problems.values().flatten().cloned().collect(),
+            degraded: self
+                .problems
+                .values()
+                .flatten()
+                .cloned()
+                .chain(self.verify.problems())
+                .collect(),
             features: self.kernel.features.list().to_vec(),
             pod_cidrs: self
                 .node

@@ -4,6 +4,7 @@
 //! at a time. Neither does I/O: the maps are read by `dataplane`, the objects come from the engine
 //! (`background`) or from whoever runs `weir policy verify`.
 
+pub mod background;
 mod compare;
 mod ends;
 pub mod objects;

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use weir_abi::Proto;
+use weir_api::endpoint::PodRef;
 use weir_oracle::Cluster;
+
+use super::ends::Whose;
 
 use crate::space::Block;
 
@@ -81,5 +84,70 @@ pub fn protocol(name: Option<&str>) -> Option<Proto> {
         "UDP" => Some(Proto::UDP),
         "SCTP" => Some(Proto::SCTP),
         _ => None,
+    }
+}
+
+/// Whose an endpoint is that was adopted for this pod.
+pub fn whose(pod: Option<&PodRef>, cluster: &Cluster) -> Whose {
+    let Some(PodRef {
+        namespace,
+        name,
+        uid,
+    }) = pod
+    else {
+        return Whose::Nobody;
+    };
+    let of_name = |pod: &&Pod| {
+        pod.metadata.name.as_ref() == Some(name)
+            && pod.metadata.namespace.as_deref().unwrap_or("default") == namespace
+    };
+    let object = cluster.pods.iter().find(of_name);
+    let same = |object: &Pod| {
+        // A static pod's CNI arguments carry its config hash instead of the API's UID.
+        let hashes = object.metadata.annotations.iter().flatten();
+        let mut hashes = hashes.filter(|(key, _)| *key == "kubernetes.io/config.hash");
+        let known = object.metadata.uid.as_ref();
+        uid.is_none()
+            || known.is_none()
+            || known == uid.as_ref()
+            || hashes.any(|(_, hash)| Some(hash) == uid.as_ref())
+    };
+    if object.is_some_and(|object| same(object) && is_live(object)) {
+        Whose::Pod(namespace.clone(), name.clone())
+    } else {
+        Whose::Gone(namespace.clone(), name.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_its_pods_while_that_very_pod_is_there() {
+        let object = |value| -> Vec<Pod> { serde_json::from_value(value).unwrap() };
+        let pods = object(json!([
+            {"metadata": {"namespace": "a", "name": "x", "uid": "1"}},
+            {"metadata": {"namespace": "a", "name": "done", "uid": "2"}, "status": {"phase": "Failed"}},
+            {"metadata": {"namespace": "a", "name": "static", "uid": "3",
+                          "annotations": {"kubernetes.io/config.hash": "h"}}},
+        ]));
+        let cluster = Cluster {
+            pods,
+            ..Cluster::default()
+        };
+        let of = |name: &str, uid: Option<&str>| {
+            let pod = PodRef {
+                namespace: "a".into(),
+                name: name.into(),
+                uid: uid.map(str::to_owned),
+            };
+            matches!(whose(Some(&pod), &cluster), Whose::Pod(..))
+        };
+        assert!(of("x", Some("1")) && of("x", None) && of("static", Some("h")));
+        assert!(!of("x", Some("9")) && !of("y", None) && !of("done", Some("2")));
+        assert_eq!(whose(None, &cluster), Whose::Nobody);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use weir_policy::{Desired, Direction, Event, Index, LocalEndpoint, ObjectName, PodRef, Subject};
+use weir_policy::{Direction, Event, Index, LocalEndpoint, ObjectName, PodRef, Subject};
 
 use super::census::{Census, Kind, Party};
 use super::tables::{OPEN, TableId, Tables};
@@ -23,7 +23,7 @@ const UNKNOWN: TableId = TableId::MAX;
 
 /// A compiled world.
 pub(in super::super) struct Compiled {
-    desired: Desired,
+    index: Index,
     /// By party.
     pub views: Vec<View>,
     /// By group and class: the table's number, or [`UNKNOWN`].
@@ -82,7 +82,8 @@ impl Compiled {
                 }));
             }
         }
-        let desired = index.compile();
+        index.compile();
+        let desired = index.desired();
         let view = |party: &Party| View {
             subjects: match party.kind {
                 Kind::Pod(slot) => Some(Direction::ALL.map(|d| desired.subject(slot, d))),
@@ -94,7 +95,7 @@ impl Compiled {
         };
         Self {
             views: census.parties.iter().map(view).collect(),
-            desired,
+            index,
             known: Vec::new(),
         }
     }
@@ -122,7 +123,7 @@ impl Compiled {
     fn table(&mut self, subject: Subject, class: u32, tables: &mut Tables) -> TableId {
         let group = match subject {
             Subject::Open => return OPEN,
-            Subject::Closed => return tables.number(&self.desired.cells(subject, class)),
+            Subject::Closed => return tables.number(&self.index.desired().cells(subject, class)),
             Subject::Group(group) => group as usize,
         };
         if self.known.len() <= group {
@@ -134,14 +135,14 @@ impl Compiled {
             row.resize(class_at + 1, UNKNOWN);
         }
         if row[class_at] == UNKNOWN {
-            row[class_at] = tables.number(&self.desired.cells(subject, class));
+            row[class_at] = tables.number(&self.index.desired().cells(subject, class));
         }
         row[class_at]
     }
 
     /// The view of an address that is no party's.
     pub fn outside(&self, addr: IpAddr) -> View {
-        let class = Some(self.desired.class_of(addr));
+        let class = Some(self.index.desired().class_of(addr));
         View {
             subjects: None,
             classes: if addr.is_ipv4() {

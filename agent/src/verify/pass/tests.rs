@@ -89,7 +89,7 @@ fn writes(cluster: &Cluster) -> Vec<Write> {
             addresses: endpoint.addresses.clone(),
         }));
     }
-    let plan = plan(&Actual::default(), &index.compile()).unwrap();
+    let plan = plan(&Actual::default(), index.compile()).unwrap();
     plan.phases().into_iter().flatten().cloned().collect()
 }
 
