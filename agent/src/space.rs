@@ -115,10 +115,18 @@ impl Block {
     }
 
     /// An address that lies in it and in none of the smaller blocks of `others`. The first address
-    /// of a network is not anyone's, so it comes last.
+    /// of a network is not anyone's, so it comes last; of a whole family one that is kept for
+    /// examples (RFC 5737, RFC 3849) comes first.
     pub fn free(&self, others: &BTreeSet<Self>) -> Option<IpAddr> {
+        let example = match self.v6 {
+            false => 0xc000_0201,
+            true => 0x2001_0db8 << 96 | 1,
+        };
+        let example = self.is_everything().then_some(example);
         let second = self.first.checked_add(1).filter(|n| *n <= self.last());
-        let found = second.and_then(|from| self.free_from(from, others));
+        let starts = [example, second].into_iter().flatten();
+        let mut starts = starts.map(|from| self.free_from(from, others));
+        let found = starts.find(Option::is_some).flatten();
         let found = found.or_else(|| self.free_from(self.first, others));
         found.map(|number| address(self.v6, number))
     }
@@ -218,6 +226,9 @@ mod tests {
         assert_eq!(free("10.0.0.7/32", &["10.0.0.0/8"]), is("10.0.0.7"));
         assert_eq!(free("::/0", &["::/1", "8000::/1"]), None);
         assert_eq!(free("::/0", &["::/1", "0.0.0.0/0"]), is("8000::"));
+        assert_eq!(free("::/0", &["8000::/1"]), is("2001:db8::1"));
+        assert_eq!(free("0.0.0.0/0", &[]), is("192.0.2.1"));
+        assert_eq!(free("0.0.0.0/0", &["128.0.0.0/1"]), is("0.0.0.1"));
         assert_eq!(free("0.0.0.0/0", &["0.0.0.0/1", "128.0.0.0/1"]), None);
     }
 }

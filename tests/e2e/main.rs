@@ -21,3 +21,4 @@ mod spoof;
 mod streams;
 mod trace;
 mod upgrade;
+mod verify;

@@ -245,7 +245,8 @@ fn text(
         .collect();
     let verdict = match found {
         0 => colors.good("kernel and objects agree"),
-        n => colors.bad(&format!("{n} flows disagree")),
+        1 => colors.bad("kernel and objects disagree once"),
+        n => colors.bad(&format!("kernel and objects disagree {n} times")),
     };
     lines.push(format!(
         "{verdict}: {} flows of {} endpoints compared ({})",

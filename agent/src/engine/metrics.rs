@@ -33,7 +33,8 @@ impl Engine {
         let help = "Flows whose verdict in the kernel was compared with the objects.";
         text.counter("weir_policy_verify_checked_total", help, &[], checked);
         let found = self.verify.disagreements() as f64;
-        let help = "Flows on which the kernel and the objects disagree.";
+        let help =
+            "Pairs of an endpoint and an address on which the kernel and the objects disagree.";
         text.gauge("weir_policy_verify_disagreements", help, &[], found);
         let last = self.verify.last_pass() as f64;
         let name = "weir_policy_verify_last_pass_timestamp_seconds";

@@ -57,7 +57,7 @@ impl Shared {
         self.last_pass.load(Ordering::Relaxed)
     }
 
-    /// How many flows disagree.
+    /// How many disagreements there are.
     pub fn disagreements(&self) -> usize {
         self.lock().len()
     }
@@ -250,7 +250,7 @@ mod tests {
             direction: "ingress",
             peer: "10.0.0.2".parse().unwrap(),
             peer_is: "outside".into(),
-            port: format!("{port}/TCP"),
+            ports: vec![format!("{port}/TCP"), "ICMP".into()],
             objects: "deny (isolated by a/p)".into(),
             kernel: "allow (no policy)".into(),
             group: 16,
@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(shared.disagreements(), 2);
         assert_eq!(
             shared.problems()[0],
-            "policy verify: a/x (10.0.0.1), ingress from 10.0.0.2 (outside), 1/TCP: objects say \
+            "policy verify: a/x (10.0.0.1), ingress from 10.0.0.2 (outside), 1/TCP, ICMP: objects say \
              deny (isolated by a/p); the kernel says allow (no policy)"
         );
         shared.finish([disagreement(2)].iter());

@@ -13,7 +13,10 @@ use super::probes::Probe;
 use super::tables::Tables;
 use crate::rule_words::rule_words;
 
-/// A flow on which the kernel's maps and the objects disagree.
+/// Most ports that are named in one line.
+const MOST_PORTS: usize = 3;
+
+/// Flows of one endpoint with one address on which the kernel's maps and the objects disagree.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Disagreement {
@@ -29,8 +32,8 @@ pub struct Disagreement {
     pub peer: IpAddr,
     /// Who that is: `pod shop/web`.
     pub peer_is: String,
-    /// `80/TCP`, `ICMP`.
-    pub port: String,
+    /// Those looked at that differ so: `80/TCP`, `ICMP`.
+    pub ports: Vec<String>,
     /// What the objects say, and why.
     pub objects: String,
     /// What the maps say, and why.
@@ -53,30 +56,34 @@ impl fmt::Display for Disagreement {
         } else {
             "to"
         };
+        let shown = &self.ports[..self.ports.len().min(MOST_PORTS)];
+        let more = match self.ports.len() - shown.len() {
+            0 => String::new(),
+            more => format!(" and {more} more ports"),
+        };
         write!(
             f,
-            "{} ({}), {} {way} {} ({}), {}: objects say {}; the kernel says {}",
+            "{} ({}), {} {way} {} ({}), {}{more}: objects say {}; the kernel says {}",
             self.endpoint,
             self.address,
             self.direction,
             self.peer,
             self.peer_is,
-            self.port,
+            shown.join(", "),
             self.objects,
             self.kernel
         )
     }
 }
 
-/// An endpoint's flow.
+/// What an endpoint has to do with an address.
 #[derive(Clone, Debug)]
-pub(super) struct Flow {
+pub(super) struct Pair {
     pub slot: u32,
     /// The endpoint: its Pod, or its address where no Pod is behind it.
     pub end: End,
     pub direction: Direction,
     pub peer: IpAddr,
-    pub probe: Probe,
 }
 
 /// How a comparison came out.
@@ -90,22 +97,27 @@ pub(super) enum Outcome {
 }
 
 /// Compares verdict, reason and the rule's name.
-pub(super) fn compare(flow: &Flow, tables: &Tables, evaluator: &Evaluator<'_>) -> Outcome {
-    let peer = End::Address(flow.peer);
-    let (from, to) = match flow.direction {
-        Direction::Ingress => (peer, flow.end.clone()),
-        Direction::Egress => (flow.end.clone(), peer),
+pub(super) fn compare(
+    pair: &Pair,
+    probe: Probe,
+    tables: &Tables,
+    evaluator: &Evaluator<'_>,
+) -> Outcome {
+    let peer = End::Address(pair.peer);
+    let (from, to) = match pair.direction {
+        Direction::Ingress => (peer, pair.end.clone()),
+        Direction::Egress => (pair.end.clone(), peer),
     };
     let query = Query {
         from,
         to,
-        family: Some(Family::of(flow.peer)),
-        protocol: flow.probe.protocol(),
-        port: flow.probe.number(),
+        family: Some(Family::of(pair.peer)),
+        protocol: probe.protocol(),
+        port: probe.number(),
         reply: false,
     };
     let decision = match evaluator.evaluate(&query) {
-        Ok(answer) => match flow.direction {
+        Ok(answer) => match pair.direction {
             Direction::Ingress => answer.ingress.decision,
             Direction::Egress => answer.egress.decision,
         },
@@ -121,9 +133,9 @@ pub(super) fn compare(flow: &Flow, tables: &Tables, evaluator: &Evaluator<'_>) -
             | QueryError::Service { .. },
         ) => return Outcome::NotJudged,
     };
-    let group = tables.group(flow.slot, flow.direction);
-    let verdict = tables.verdict(group, tables.class(flow.peer), flow.probe.key());
-    judge(&decision, verdict, flow.direction, tables)
+    let group = tables.group(pair.slot, pair.direction);
+    let verdict = tables.verdict(group, tables.class(pair.peer), probe.key());
+    judge(&decision, verdict, pair.direction, tables)
 }
 
 fn judge(

@@ -1,12 +1,12 @@
 //! All endpoints, both directions, all addresses, all boundaries: a slice at a time.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use weir_oracle::{Cluster, Evaluator};
 use weir_policy::Direction;
 
-use super::compare::{Disagreement, Flow, Outcome, compare};
+use super::compare::{Disagreement, Outcome, Pair, compare};
 use super::ends::{Endpoint, Facts, Peer, Subject};
 use super::probes::{self, Probe};
 use super::tables::Tables;
@@ -18,6 +18,13 @@ pub enum Progress {
     More,
     /// Everything was looked at.
     Done,
+}
+
+/// What was found, and how to look at it again.
+struct Found {
+    pair: Pair,
+    probes: Vec<Probe>,
+    told: Disagreement,
 }
 
 /// One comparison of everything. What neither maps nor objects can tell apart is looked at once.
@@ -34,7 +41,7 @@ pub struct Pass<'a> {
     /// Where it began.
     first: usize,
     checked: u64,
-    found: Vec<(Flow, Disagreement)>,
+    found: Vec<Found>,
     /// By namespace: the ports that its rules name.
     named: HashMap<String, BTreeSet<Probe>>,
 }
@@ -91,7 +98,7 @@ impl<'a> Pass<'a> {
 
     /// What was found so far.
     pub fn found(&self) -> impl Iterator<Item = &Disagreement> {
-        self.found.iter().map(|(_, disagreement)| disagreement)
+        self.found.iter().map(|found| &found.told)
     }
 
     /// How many disagreements were found so far.
@@ -142,37 +149,44 @@ impl<'a> Pass<'a> {
             }
             all.extend(self.named.get(namespace).into_iter().flatten());
         }
+        let pair = Pair {
+            slot: endpoint.slot,
+            end: subject.end(own),
+            direction,
+            peer: addr,
+        };
+        let mut differ: BTreeMap<(String, String), Vec<Probe>> = BTreeMap::new();
         for probe in all {
-            let flow = Flow {
-                slot: endpoint.slot,
-                end: subject.end(own),
-                direction,
-                peer: addr,
-                probe,
-            };
-            match compare(&flow, &self.tables, self.evaluator) {
+            match compare(&pair, probe, &self.tables, self.evaluator) {
                 Outcome::NotJudged => {}
                 Outcome::Agree => self.checked += 1,
                 Outcome::Disagree(objects, kernel) => {
                     self.checked += 1;
-                    let disagreement = Disagreement {
-                        endpoint: subject.label.clone(),
-                        address: own,
-                        slot: endpoint.slot,
-                        direction: direction.name(),
-                        peer: addr,
-                        peer_is: self.who(addr),
-                        port: probe.words(),
-                        objects,
-                        kernel,
-                        group: group.0,
-                        class: class.0,
-                        endpoints_alike: subject.alike,
-                        peers_alike: peer.alike,
-                    };
-                    self.found.push((flow, disagreement));
+                    differ.entry((objects, kernel)).or_default().push(probe);
                 }
             }
+        }
+        for ((objects, kernel), probes) in differ {
+            let told = Disagreement {
+                endpoint: subject.label.clone(),
+                address: own,
+                slot: endpoint.slot,
+                direction: direction.name(),
+                peer: addr,
+                peer_is: self.who(addr),
+                ports: probes.iter().map(|probe| probe.words()).collect(),
+                objects,
+                kernel,
+                group: group.0,
+                class: class.0,
+                endpoints_alike: subject.alike,
+                peers_alike: peer.alike,
+            };
+            self.found.push(Found {
+                pair: pair.clone(),
+                probes,
+                told,
+            });
         }
     }
 
@@ -187,11 +201,16 @@ impl<'a> Pass<'a> {
     /// Keeps of what was found since `from` what is still so by maps that were read again.
     pub fn check_again(&mut self, from: usize, tables: &Tables) {
         let again = self.found.split_off(from.min(self.found.len()));
-        let still = again.into_iter().filter(|(flow, _)| {
-            let outcome = compare(flow, tables, self.evaluator);
-            matches!(outcome, Outcome::Disagree(..))
-        });
-        self.found.extend(still);
+        for mut found in again {
+            found.probes.retain(|probe| {
+                let outcome = compare(&found.pair, *probe, tables, self.evaluator);
+                matches!(outcome, Outcome::Disagree(..))
+            });
+            found.told.ports = found.probes.iter().map(|probe| probe.words()).collect();
+            if !found.probes.is_empty() {
+                self.found.push(found);
+            }
+        }
     }
 }
 
