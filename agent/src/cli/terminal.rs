@@ -2,12 +2,14 @@
 
 use super::layout::WIDTH;
 
-/// Characters in a line: `COLUMNS`, else what the terminal says, else [`WIDTH`].
+/// Characters in a line of the terminal, by `COLUMNS` or as it says itself; [`WIDTH`] elsewhere.
 pub(super) fn width(terminal: bool) -> usize {
+    if !terminal {
+        return WIDTH;
+    }
     let said = std::env::var("COLUMNS").ok();
     let said = said.and_then(|text| text.parse().ok()).filter(|n| *n > 0);
-    said.or_else(|| terminal.then(of_stdout).flatten())
-        .unwrap_or(WIDTH)
+    said.or_else(of_stdout).unwrap_or(WIDTH)
 }
 
 fn of_stdout() -> Option<usize> {

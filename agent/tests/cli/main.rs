@@ -4,7 +4,9 @@
 mod agent;
 mod basics;
 mod golden;
+mod diff;
 mod lists;
+mod matrix;
 mod policy_test;
 mod support;
 mod tiers;

@@ -101,23 +101,16 @@ fn summary(diff: &Diff<'_>) -> String {
     let Diff {
         changes, policies, ..
     } = diff;
-    let policies = match policies {
-        [before, after] if before == after => format!("of {}", count(*before, "policy object")),
-        [before, after] => format!("by {before} policies before and {after} after"),
+    let [before, after] = policies;
+    let _ = match changes.changed {
+        0 => write!(
+            text,
+            "no verdict changes in {}",
+            count(changes.compared, "pair")
+        ),
+        1 => write!(text, "1 of {} changes", count(changes.compared, "pair")),
+        n => write!(text, "{n} of {} change", count(changes.compared, "pair")),
     };
-    let verb = if changes.changed == 1 {
-        "changes"
-    } else {
-        "change"
-    };
-    let what = match changes.changed {
-        0 => "no verdict changes".to_owned(),
-        n => format!("{} {verb}", count(n, "pair")),
-    };
-    let _ = writeln!(
-        text,
-        "{what}; {} judged {policies}",
-        count(changes.compared, "pair")
-    );
+    let _ = writeln!(text, "; policies: {before} before, {after} after");
     text
 }
