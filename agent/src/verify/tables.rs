@@ -94,13 +94,19 @@ impl Tables {
         class.copied().unwrap_or(ClassId::WORLD)
     }
 
+    /// The row of a class, else that of its base, else that of the world.
+    fn row(&self, group: GroupId, class: ClassId) -> Option<Decision> {
+        let row = |class| self.decisions.get(&DecisionKey { group, class });
+        let classes = [class, class.base(), ClassId::WORLD];
+        classes.into_iter().find_map(row).copied()
+    }
+
     /// The verdict of a row on an [`Interval::key`], as the programs find it.
     pub fn verdict(&self, group: GroupId, class: ClassId, key: u32) -> RuleVerdict {
         if group == GroupId::OPEN {
             return RuleVerdict::NOT_SELECTED;
         }
-        let Some(Decision { at, len }) = self.decisions.get(&DecisionKey { group, class }).copied()
-        else {
+        let Some(Decision { at, len }) = self.row(group, class) else {
             return RuleVerdict::default();
         };
         if len == 0 {
@@ -124,8 +130,7 @@ impl Tables {
 
     /// Where the intervals of a row start; at least 0.
     pub fn starts(&self, group: GroupId, class: ClassId) -> Vec<u32> {
-        let row = self.decisions.get(&DecisionKey { group, class });
-        let Decision { at, len } = row.copied().unwrap_or_default();
+        let Decision { at, len } = self.row(group, class).unwrap_or_default();
         let intervals = (0..len).filter_map(|n| self.intervals.get(&at.checked_add(n)?));
         let mut starts: Vec<u32> = intervals
             .map(|interval| interval.start)
@@ -170,7 +175,8 @@ impl Tables {
         let words = slots.map(|(_, groups)| PolicySlot::unpack(*groups));
         let groups: HashSet<GroupId> = words.flat_map(|(i, e)| [i, e]).collect();
         let prefixes = self.cidrs.iter().map(|(_, class)| class);
-        let classes = self.peers.values().chain(prefixes).copied();
+        let classes = self.peers.values().chain(prefixes);
+        let classes = classes.flat_map(|class| [*class, class.base()]);
         let classes: HashSet<ClassId> = classes.chain([ClassId::WORLD]).collect();
         let mut named: HashSet<RuleId> = HashSet::new();
         for Decision { at, len } in self.decisions.values() {
@@ -224,6 +230,7 @@ mod tests {
             Entry::Cidr(prefix("10.0.0.0", 8), ClassId(6)),
             Entry::Decision(key(16, 5), decision(7, 2)),
             Entry::Decision(key(16, 6), decision(verdict(66).0, 0)),
+            Entry::Decision(key(17, 0), decision(verdict(68).0, 0)),
             Entry::Decision(key(16, 9), decision(verdict(67).0, 0)),
             Entry::Decision(key(18, 5), decision(verdict(67).0, 0)),
             Entry::Interval(7, interval(0, 64)),
@@ -261,6 +268,9 @@ mod tests {
         }
         let open = tables.verdict(GroupId::OPEN, ClassId(7), 5);
         assert_eq!(open, RuleVerdict::NOT_SELECTED);
+        // A row that is missing is the world's.
+        let other = tables.verdict(GroupId(17), ClassId(7), 5);
+        assert_eq!(other, verdict(68));
         assert_eq!(tables.starts(group, ClassId(5)), [0, 100]);
         assert_eq!(tables.starts(group, ClassId(6)), [0]);
         assert_eq!(tables.rule(RuleId(64)).unwrap()["name"], "a");
