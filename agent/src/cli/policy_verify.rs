@@ -144,6 +144,7 @@ fn same_objects(a: &Cluster, b: &Cluster) -> bool {
     a.namespaces == b.namespaces
         && a.pods == b.pods
         && a.policies == b.policies
+        && a.cluster_policies == b.cluster_policies
         && a.nodes == b.nodes
 }
 

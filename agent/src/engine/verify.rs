@@ -16,13 +16,20 @@ impl Engine {
     /// Objects and endpoints of this moment.
     pub(super) fn snapshot(&self) -> Snapshot {
         let mut cluster = Cluster::default();
-        let kinds = [Kind::Namespace, Kind::Node, Kind::Pod, Kind::NetworkPolicy];
+        let kinds = [
+            Kind::Namespace,
+            Kind::Node,
+            Kind::Pod,
+            Kind::NetworkPolicy,
+            Kind::ClusterNetworkPolicy,
+        ];
         for object in kinds.into_iter().flat_map(|kind| self.store.of(kind)) {
             match object {
                 Object::Namespace(o) => cluster.namespaces.push((**o).clone()),
                 Object::Node(o) => cluster.nodes.push((**o).clone()),
                 Object::Pod(o) => cluster.pods.push(lean(o)),
                 Object::NetworkPolicy(o) => cluster.policies.push((**o).clone()),
+                Object::ClusterNetworkPolicy(o) => cluster.cluster_policies.push((**o).clone()),
                 Object::Service(_) | Object::EndpointSlice(_) => {}
             }
         }

@@ -149,7 +149,7 @@ fn judge(
         // The programs answer these before they look at policy.
         Reason::Itself | Reason::OwnNode | Reason::Reply => return Outcome::NotJudged,
         Reason::NotSelected | Reason::NotSubject => verdict == RuleVerdict::NOT_SELECTED,
-        Reason::Rule => name.as_ref().is_some_and(|name| {
+        Reason::Rule | Reason::Pass => name.as_ref().is_some_and(|name| {
             let wanted = json!(decision.rule);
             holds(name, &wanted) && name["direction"] == direction.name()
         }),
@@ -183,7 +183,7 @@ fn is_isolation(name: &Value, wanted: &Value) -> bool {
 
 fn wanted_words(decision: &Decision) -> String {
     let why = match decision.reason {
-        Reason::Rule => rule_words(&json!(decision.rule)),
+        Reason::Rule | Reason::Pass => rule_words(&json!(decision.rule)),
         Reason::Isolated => rule_words(&json!({"isolatedBy": decision.isolated_by})),
         _ => None,
     };

@@ -160,7 +160,10 @@ impl<'a> Facts<'a> {
                     .map(|a| self.evaluator.who(*a).kind);
                 let pods = parties.filter_map(|kind| match kind {
                     PartyKind::Pod { namespace, name } => Some((namespace, name)),
-                    PartyKind::HostPod { .. } | PartyKind::Node | PartyKind::Outside => None,
+                    PartyKind::HostPod { .. }
+                    | PartyKind::Node
+                    | PartyKind::UnknownPod
+                    | PartyKind::Outside => None,
                 });
                 let pod = pods.into_iter().next();
                 pod.map(Some)
@@ -214,11 +217,13 @@ impl<'a> Facts<'a> {
         let mut taken = prefixes.clone();
         taken.extend(self.blocks.iter().copied());
         taken.extend(addresses.iter().copied().map(Block::host));
+        taken.extend(&self.pod_cidrs);
         let everything = [false, true].map(Block::everything);
         // A block of the objects is looked at whether the maps have it or not.
         let all: BTreeSet<Block> = prefixes
             .into_iter()
             .chain(self.blocks.iter().copied())
+            .chain(self.pod_cidrs.iter().copied())
             .chain(everything)
             .collect();
         addresses.extend(all.iter().filter_map(|block| block.free(&taken)));
@@ -255,7 +260,7 @@ impl<'a> Facts<'a> {
                 let labels = node.and_then(|n| self.nodes.get(n)).cloned();
                 (None, Some((labels.unwrap_or_default(), node == here)))
             }
-            PartyKind::Outside => (None, None),
+            PartyKind::UnknownPod | PartyKind::Outside => (None, None),
         };
         let blocks = (0..)
             .zip(&self.blocks)

@@ -41,6 +41,11 @@ pub fn blocks(cluster: &Cluster) -> BTreeSet<Block> {
             found.extend(texts.filter_map(|text| Block::parse(text)));
         }
     }
+    let rules = cluster.cluster_policies.iter();
+    let rules = rules.flat_map(|policy| policy.spec.egress.iter().flatten());
+    let peers = rules.flat_map(|rule| rule.to.iter().flatten());
+    let networks = peers.flat_map(|peer| peer.networks.iter().flatten());
+    found.extend(networks.filter_map(|text| Block::parse(text)));
     found
 }
 

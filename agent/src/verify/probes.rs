@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use weir_abi::Proto;
 use weir_abi::policy::Interval;
+use weir_crd::ClusterNetworkPolicy;
 use weir_oracle::{Cluster, Protocol};
 
 use super::objects::{named_ports, protocol};
 
+/// The protocols that have ports.
+const WITH_PORTS: [Proto; 3] = [Proto::TCP, Proto::UDP, Proto::SCTP];
 /// One past the last key.
 const END: u32 = 1 << 24;
 
@@ -56,7 +59,7 @@ pub(super) fn of_row(starts: &[u32], v6: bool) -> BTreeSet<Probe> {
     let mut probes = BTreeSet::new();
     let ends = starts.iter().skip(1).copied().chain([END]);
     for (start, end) in starts.iter().copied().zip(ends) {
-        for proto in [Proto::TCP, Proto::UDP, Proto::SCTP] {
+        for proto in WITH_PORTS {
             // Port 0 is no port: it cannot be asked about.
             let first = start.max(Interval::key(proto, 1));
             let last = (end - 1).min(Interval::key(proto, u16::MAX));
@@ -76,7 +79,24 @@ pub(super) fn of_row(starts: &[u32], v6: bool) -> BTreeSet<Probe> {
     probes
 }
 
-/// The ports that rules of a namespace name, and their neighbours: where a row ought to have
+/// The protocols of every rule of a ClusterNetworkPolicy.
+fn protocols(policy: &ClusterNetworkPolicy) -> impl Iterator<Item = &weir_crd::Protocol> {
+    let ingress = policy
+        .spec
+        .ingress
+        .iter()
+        .flatten()
+        .flat_map(|rule| rule.protocols.iter());
+    let egress = policy
+        .spec
+        .egress
+        .iter()
+        .flatten()
+        .flat_map(|rule| rule.protocols.iter());
+    ingress.chain(egress).flatten()
+}
+
+/// The ports that rules for a namespace name, and their neighbours: where a row ought to have
 /// boundaries, whether it has or not.
 pub(super) fn of_namespace(cluster: &Cluster, namespace: &str) -> BTreeSet<Probe> {
     let mut probes = BTreeSet::new();
@@ -122,6 +142,27 @@ pub(super) fn of_namespace(cluster: &Cluster, namespace: &str) -> BTreeSet<Probe
                     names.insert((proto, name));
                 }
                 None => {}
+            }
+        }
+    }
+    for protocol in cluster.cluster_policies.iter().flat_map(protocols) {
+        if let Some(name) = &protocol.destination_named_port {
+            names.extend(WITH_PORTS.map(|proto| (proto, name.as_str())));
+        }
+        let ports = [&protocol.tcp, &protocol.udp, &protocol.sctp];
+        for (proto, ports) in WITH_PORTS.into_iter().zip(ports) {
+            let port = ports.as_ref().and_then(|p| p.destination_port.as_ref());
+            let number = |n: Option<i64>| n.and_then(|n| u32::try_from(n).ok());
+            let range = port.and_then(|port| port.range.as_ref());
+            let bounds = range.map(|range| (number(range.start), number(range.end)));
+            let single = port.map(|port| (number(port.number), number(port.number)));
+            for (first, last) in [bounds, single].into_iter().flatten() {
+                let (Some(first), Some(last)) = (first, last) else {
+                    continue;
+                };
+                for number in [first.saturating_sub(1), first, last, last.saturating_add(1)] {
+                    add(proto, number);
+                }
             }
         }
     }
@@ -190,12 +231,35 @@ mod tests {
                 {"name": "dns", "protocol": "UDP", "containerPort": 53},
                 {"name": "dns", "protocol": "TCP", "containerPort": 54}]}]}}]))
             .unwrap(),
+            cluster_policies: serde_json::from_value(json!([{
+                "apiVersion": ClusterNetworkPolicy::API_VERSION, "kind": ClusterNetworkPolicy::KIND,
+                "metadata": {"name": "c"},
+                "spec": {"tier": "Admin", "priority": 1, "subject": {"namespaces": {}},
+                         "ingress": [{"action": "Deny", "from": [{"namespaces": {}}], "protocols": [
+                             {"sctp": {"destinationPort": {"range": {"start": 7, "end": 9}}}},
+                             {"tcp": {"destinationPort": {"number": 200}}}]}]}}]))
+            .unwrap(),
             ..Cluster::default()
         };
         assert_eq!(
             words(&of_namespace(&cluster, "a")),
-            ["1/TCP", "79/TCP", "80/TCP", "81/TCP", "65535/TCP", "53/UDP"]
+            [
+                "1/TCP",
+                "79/TCP",
+                "80/TCP",
+                "81/TCP",
+                "199/TCP",
+                "200/TCP",
+                "201/TCP",
+                "65535/TCP",
+                "53/UDP",
+                "6/SCTP",
+                "7/SCTP",
+                "9/SCTP",
+                "10/SCTP"
+            ]
         );
-        assert_eq!(words(&of_namespace(&cluster, "c")), Vec::<String>::new());
+        // ClusterNetworkPolicies are for all.
+        assert_eq!(of_namespace(&cluster, "c").len(), 7);
     }
 }

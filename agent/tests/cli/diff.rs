@@ -275,6 +275,36 @@ fn a_change_for_all_is_one_block_and_not_one_per_pod() {
 }
 
 #[test]
+fn a_cluster_network_policy_is_added_and_taken_away_like_others() {
+    let deny = "apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\n\
+                metadata: {name: lock}\nspec:\n  tier: Admin\n  priority: 1\n  subject: {namespaces: {}}\n  \
+                ingress:\n  - action: Deny\n    from: [{pods: {namespaceSelector: {}, podSelector: {matchLabels: {app: web}}}}]\n";
+    let done = diff(SHOP, deny, &[]);
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    let expect = "  shop/web (2 pods)\n  -> shop/both-a, shop/db\n       5432/TCP: ingress: Admin lock spec.ingress[0]\n";
+    assert!(done.stdout.contains(expect), "{}", done.stdout);
+    assert!(
+        done.stdout.ends_with("policies: 3 before, 4 after\n"),
+        "{}",
+        done.stdout
+    );
+    let files = Files::new(&[("x.yaml", &format!("{SHOP}---\n{deny}"))]);
+    let done = weir("policy diff -f {} --without lock", files.dir());
+    assert!(
+        done.code == 1 && done.stdout.contains("denied -> allowed"),
+        "{}",
+        done.stdout
+    );
+    let done = weir("policy diff -f {} --without lok", files.dir());
+    assert!(
+        done.stderr
+            .contains("the nearest is lock (ClusterNetworkPolicy)"),
+        "{}",
+        done.stderr
+    );
+}
+
+#[test]
 fn the_base_can_be_the_agents_objects() {
     let agent = FakeAgent::start("n1", objects(SHOP), &[]);
     let done = weir(

@@ -3,8 +3,8 @@
 
 mod agent;
 mod basics;
-mod golden;
 mod diff;
+mod golden;
 mod lists;
 mod matrix;
 mod policy_test;

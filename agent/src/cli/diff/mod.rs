@@ -51,7 +51,8 @@ pub(super) fn run(args: &DiffArgs, colors: Colors) -> anyhow::Result<Done> {
         units: &units,
         tables: &tables,
         changes: &changes,
-        policies: worlds.map(|world| world.cluster.policies.len()),
+        policies: worlds
+            .map(|world| world.cluster.policies.len() + world.cluster.cluster_policies.len()),
     };
     let mut done = if args.output.is_json() {
         Done::ok(json(&document::document(&diff))?)

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 
 use crate::cli::world::World;
 use crate::space::Block;
-use crate::verify::objects::{blocks, is_live};
+use crate::verify::objects::{blocks, is_live, pod_cidrs};
 
 /// Who an end is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -163,7 +163,7 @@ impl Census {
         // What is someone's, or a pod's that is not known, is not outside.
         let mut taken = named.clone();
         for world in worlds {
-            taken.extend(crate::verify::objects::pod_cidrs(&world.cluster));
+            taken.extend(pod_cidrs(&world.cluster));
         }
         let addresses = self.parties.iter().flat_map(|p| &p.faces);
         let addresses = addresses.flat_map(|face| face.addresses.into_iter().flatten());
@@ -180,16 +180,32 @@ impl Census {
                 worlds.len()
             ],
         };
+        let family = |block: &Block, addr| {
+            if block.is_v6() {
+                [None, Some(addr)]
+            } else {
+                [Some(addr), None]
+            }
+        };
+        // Only ClusterNetworkPolicies tell a pod that is not known from an address outside.
+        if worlds
+            .iter()
+            .any(|world| !world.cluster.cluster_policies.is_empty())
+        {
+            let cidrs = worlds.iter().flat_map(|world| pod_cidrs(&world.cluster));
+            for cidr in cidrs.collect::<BTreeSet<Block>>() {
+                if let Some(addr) = cidr.free(&taken) {
+                    let name = format!("an unknown pod in {cidr}");
+                    self.parties.push(party(name, family(&cidr, addr)));
+                }
+            }
+        }
         let elsewhere = [false, true].map(|v6| Block::everything(v6).free(&taken));
         self.parties.push(party("elsewhere".to_owned(), elsewhere));
         for block in named.iter().filter(|block| !block.is_everything()) {
             if let Some(addr) = block.free(&taken) {
-                let addresses = if block.is_v6() {
-                    [None, Some(addr)]
-                } else {
-                    [Some(addr), None]
-                };
-                self.parties.push(party(block.to_string(), addresses));
+                self.parties
+                    .push(party(block.to_string(), family(block, addr)));
             }
         }
     }

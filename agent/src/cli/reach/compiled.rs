@@ -35,37 +35,16 @@ impl Compiled {
     pub fn new(world: &World, number: usize, census: &Census) -> Self {
         let mut index = Index::new("");
         let cluster = &world.cluster;
-        let objects = cluster
-            .namespaces
-            .iter()
-            .cloned()
-            .map(Box::new)
-            .map(Event::ApplyNamespace);
-        let objects = objects
-            .chain(
-                cluster
-                    .nodes
-                    .iter()
-                    .cloned()
-                    .map(Box::new)
-                    .map(Event::ApplyNode),
-            )
-            .chain(
-                cluster
-                    .policies
-                    .iter()
-                    .cloned()
-                    .map(Box::new)
-                    .map(Event::ApplyPolicy),
-            )
-            .chain(
-                cluster
-                    .pods
-                    .iter()
-                    .cloned()
-                    .map(Box::new)
-                    .map(Event::ApplyPod),
-            );
+        let objects = cluster.namespaces.iter().cloned().map(Box::new);
+        let objects = objects.map(Event::ApplyNamespace);
+        let nodes = cluster.nodes.iter().cloned().map(Box::new);
+        let objects = objects.chain(nodes.map(Event::ApplyNode));
+        let policies = cluster.policies.iter().cloned().map(Box::new);
+        let objects = objects.chain(policies.map(Event::ApplyPolicy));
+        let policies = cluster.cluster_policies.iter().cloned().map(Box::new);
+        let objects = objects.chain(policies.map(Event::ApplyClusterPolicy));
+        let pods = cluster.pods.iter().cloned().map(Box::new);
+        let objects = objects.chain(pods.map(Event::ApplyPod));
         for event in objects {
             let _ = index.apply(event);
         }
