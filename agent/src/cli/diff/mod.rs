@@ -19,7 +19,7 @@ const CHANGES: u8 = 1;
 
 /// What was compared, and what came of it.
 struct Diff<'a> {
-    census: &'a Census,
+    census: &'a Census<'a>,
     units: &'a [Unit],
     tables: &'a Tables,
     changes: &'a Changes,
@@ -34,10 +34,9 @@ pub(super) fn run(args: &DiffArgs, colors: Colors) -> anyhow::Result<Done> {
     let after = World::of_manifests(edited);
     let worlds = [&before, &after];
     let census = Census::of(&worlds);
-    let mut compiled = [
-        Compiled::new(&before, 0, &census),
-        Compiled::new(&after, 1, &census),
-    ];
+    let compiled = Compiled::new(&before, 0, &census);
+    let edited = compiled.edited((&before, &after), 1, &census);
+    let mut compiled = [compiled, edited];
     let units = units(&census, &worlds, &compiled);
     let mut tables = Tables::new();
     let detail = if args.verbose || args.output.is_json() {

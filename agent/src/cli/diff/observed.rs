@@ -28,7 +28,7 @@ pub(super) struct Flow {
 
 /// Judges single flows in both worlds.
 pub(super) struct Judge<'a> {
-    census: &'a Census,
+    census: &'a Census<'a>,
     worlds: &'a mut [Compiled; 2],
     tables: &'a mut Tables,
     /// By world.
@@ -36,7 +36,11 @@ pub(super) struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    pub fn new(census: &'a Census, worlds: &'a mut [Compiled; 2], tables: &'a mut Tables) -> Self {
+    pub fn new(
+        census: &'a Census<'a>,
+        worlds: &'a mut [Compiled; 2],
+        tables: &'a mut Tables,
+    ) -> Self {
         let parties = [0, 1].map(|world| {
             let all = census.parties.iter().enumerate();
             let of = all.filter(|(_, party)| party.kind != Kind::Outside);
@@ -137,10 +141,9 @@ spec: {podSelector: {matchLabels: {app: db}}, ingress: [{from: [{podSelector: {}
     fn of_the_flows_seen_those_are_told_that_would_be_denied() {
         let (before, after) = (world(OBJECTS), world(&format!("{OBJECTS}---\n{POLICY}")));
         let census = Census::of(&[&before, &after]);
-        let mut worlds = [
-            Compiled::new(&before, 0, &census),
-            Compiled::new(&after, 1, &census),
-        ];
+        let now = Compiled::new(&before, 0, &census);
+        let then = now.edited((&before, &after), 1, &census);
+        let mut worlds = [now, then];
         let mut tables = Tables::new();
         let flow = |from: &str, to: &str, proto, port| Flow {
             from: from.parse().unwrap(),

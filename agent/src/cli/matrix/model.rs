@@ -212,7 +212,7 @@ fn end(census: &Census, units: &[Unit], numbers: &[usize], asked: bool) -> End {
             .map(|m| &census.parties[*m])
     };
     let mut declared = PortSet::default();
-    for pod in parties().filter_map(|party| party.faces.first()?.pod.as_ref()) {
+    for pod in parties().filter_map(|party| party.faces.first()?.pod) {
         for (proto, port) in crate::verify::objects::container_ports(pod) {
             declared.add(&PortSet::port(Proto(proto), port));
         }

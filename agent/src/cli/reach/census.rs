@@ -23,28 +23,30 @@ pub(in super::super) enum Kind {
 
 /// One end.
 #[derive(Clone, Debug)]
-pub(in super::super) struct Party {
+pub(in super::super) struct Party<'a> {
     pub kind: Kind,
     /// Empty, if it has none.
     pub namespace: String,
     /// Of a pod the object's name, of a node the same; else what it stands for.
     pub name: String,
     /// What it is in each world.
-    pub faces: Vec<Face>,
+    pub faces: Vec<Face<'a>>,
 }
 
 /// What a party is in one world.
 #[derive(Clone, Debug, Default)]
-pub(in super::super) struct Face {
+pub(in super::super) struct Face<'a> {
     /// Its IPv4 and its IPv6 address.
     pub addresses: [Option<IpAddr>; 2],
+    /// Whether they are made up, as the objects have none.
+    pub made_up: bool,
     /// Of a pod: where it runs.
     pub node: Option<String>,
     /// The Pod.
-    pub pod: Option<Pod>,
+    pub pod: Option<&'a Pod>,
 }
 
-impl Party {
+impl Party<'_> {
     /// `shop/web-0`, `node:n1`, `203.0.113.0/24`.
     pub fn label(&self) -> String {
         match self.kind {
@@ -57,8 +59,8 @@ impl Party {
 
 /// All parties of some worlds: pods by name, nodes, and who is outside.
 #[derive(Debug, Default)]
-pub(in super::super) struct Census {
-    pub parties: Vec<Party>,
+pub(in super::super) struct Census<'a> {
+    pub parties: Vec<Party<'a>>,
     /// Pods that are in some of the worlds only, by world.
     pub only_in: Vec<Vec<String>>,
     /// How many pods have no address in the objects, and got one that no policy names.
@@ -68,26 +70,28 @@ pub(in super::super) struct Census {
 /// (namespace, name).
 type Name = (String, String);
 
-impl Census {
-    pub fn of(worlds: &[&World]) -> Self {
+impl<'a> Census<'a> {
+    pub fn of(worlds: &[&'a World]) -> Self {
         let mut census = Self::default();
-        let pods: Vec<BTreeMap<Name, Face>> = worlds.iter().map(|world| live_pods(world)).collect();
+        let pods: Vec<BTreeMap<Name, Face<'_>>> =
+            worlds.iter().map(|world| live_pods(world)).collect();
         let names: BTreeSet<&Name> = pods.iter().flat_map(BTreeMap::keys).collect();
         census.only_in = vec![Vec::new(); worlds.len()];
         let mut slot = 0;
         for name in names {
-            let faces: Vec<Option<&Face>> = pods.iter().map(|pods| pods.get(name)).collect();
+            let faces: Vec<Option<&Face<'_>>> = pods.iter().map(|pods| pods.get(name)).collect();
             if faces.iter().any(Option::is_none) {
                 let label = format!("{}/{}", name.0, name.1);
                 let here = faces.iter().enumerate().filter(|(_, face)| face.is_some());
                 here.for_each(|(world, _)| census.only_in[world].push(label.clone()));
                 continue;
             }
-            let mut faces: Vec<Face> = faces.into_iter().flatten().cloned().collect();
+            let mut faces: Vec<Face<'_>> = faces.into_iter().flatten().cloned().collect();
             let mut made_up = false;
             for face in &mut faces {
                 if face.addresses == [None, None] {
                     face.addresses = reserved(slot);
+                    face.made_up = true;
                     made_up = true;
                 }
             }
@@ -234,7 +238,7 @@ fn addresses_of(pod: &Pod) -> Vec<IpAddr> {
 
 /// The pods with a network of their own. Of two with one address the newest has it, of equally new
 /// ones the one whose name comes last; who is left without any is not there.
-fn live_pods(world: &World) -> BTreeMap<Name, Face> {
+fn live_pods(world: &World) -> BTreeMap<Name, Face<'_>> {
     let pods = world.cluster.pods.iter().filter(|pod| is_live(pod));
     let pods: BTreeMap<Name, &Pod> = pods.map(|pod| (name_of(pod), pod)).collect();
     let created = |pod: &Pod| pod.metadata.creation_timestamp.as_ref().map(|t| t.0);
@@ -258,7 +262,8 @@ fn live_pods(world: &World) -> BTreeMap<Name, Face> {
         let face = Face {
             addresses: [true, false].map(|v4| own.iter().copied().find(|a| a.is_ipv4() == v4)),
             node: pod.spec.as_ref().and_then(|s| s.node_name.clone()),
-            pod: Some(pod.clone()),
+            pod: Some(pod),
+            made_up: false,
         };
         live.insert(name, face);
     }

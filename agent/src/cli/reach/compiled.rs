@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
+use k8s_openapi::api::core::v1::{Pod, PodIP};
 use weir_policy::{Direction, Event, Index, LocalEndpoint, ObjectName, PodRef, Subject};
 
 use super::census::{Census, Kind, Party};
+use super::difference::events;
 use super::tables::{OPEN, TableId, Tables};
 use crate::cli::world::World;
 
@@ -32,25 +34,39 @@ pub(in super::super) struct Compiled {
 
 impl Compiled {
     /// `number` is the world's among those of the census.
-    pub fn new(world: &World, number: usize, census: &Census) -> Self {
+    pub fn new(world: &World, number: usize, census: &Census<'_>) -> Self {
         let mut index = Index::new("");
-        let cluster = &world.cluster;
-        let objects = cluster.namespaces.iter().cloned().map(Box::new);
-        let objects = objects.map(Event::ApplyNamespace);
-        let nodes = cluster.nodes.iter().cloned().map(Box::new);
-        let objects = objects.chain(nodes.map(Event::ApplyNode));
-        let policies = cluster.policies.iter().cloned().map(Box::new);
-        let objects = objects.chain(policies.map(Event::ApplyPolicy));
-        let policies = cluster.cluster_policies.iter().cloned().map(Box::new);
-        let objects = objects.chain(policies.map(Event::ApplyClusterPolicy));
-        let pods = cluster.pods.iter().cloned().map(Box::new);
-        let objects = objects.chain(pods.map(Event::ApplyPod));
-        for event in objects {
+        for event in events(None, world) {
             let _ = index.apply(event);
         }
+        Self::of(index, number, census)
+    }
+
+    /// Another world of the census; this one is of `before`. Only what differs is compiled again.
+    pub fn edited(
+        &self,
+        (before, after): (&World, &World),
+        number: usize,
+        census: &Census<'_>,
+    ) -> Self {
+        let mut index = self.index.clone();
+        for event in events(Some(before), after) {
+            let _ = index.apply(event);
+        }
+        Self::of(index, number, census)
+    }
+
+    fn of(mut index: Index, number: usize, census: &Census<'_>) -> Self {
         for party in &census.parties {
             if let Kind::Pod(slot) = party.kind {
-                let addresses = party.faces[number].addresses.into_iter().flatten();
+                let face = &party.faces[number];
+                let addresses = face.addresses.into_iter().flatten();
+                // The Pod says what was made up for it, as if it had been there.
+                if let Some(pod) = face.pod.filter(|_| face.made_up) {
+                    let pod = with_addresses(pod, addresses.clone());
+                    let _ = index.apply(Event::ApplyPod(Box::new(pod)));
+                }
+                // One that is as it was changes nothing.
                 let _ = index.apply(Event::ApplyEndpoint(LocalEndpoint {
                     slot,
                     pod: Some(PodRef {
@@ -63,7 +79,7 @@ impl Compiled {
         }
         index.compile();
         let desired = index.desired();
-        let view = |party: &Party| View {
+        let view = |party: &Party<'_>| View {
             subjects: match party.kind {
                 Kind::Pod(slot) => Some(Direction::ALL.map(|d| desired.subject(slot, d))),
                 Kind::Node | Kind::Outside => None,
@@ -131,4 +147,13 @@ impl Compiled {
             },
         }
     }
+}
+
+fn with_addresses(pod: &Pod, addresses: impl Iterator<Item = IpAddr>) -> Pod {
+    let mut pod = pod.clone();
+    let listed = addresses.map(|addr| PodIP {
+        ip: addr.to_string(),
+    });
+    pod.status.get_or_insert_default().pod_ips = Some(listed.collect());
+    pod
 }

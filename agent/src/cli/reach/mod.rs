@@ -4,6 +4,7 @@
 
 mod census;
 mod compiled;
+mod difference;
 mod ports;
 mod tables;
 mod title;

@@ -97,7 +97,7 @@ fn made_by(worlds: &[&World]) -> HashMap<(String, String), String> {
 }
 
 fn workload(party: &Party, made_by: &HashMap<(String, String), String>) -> Workload {
-    let pods = || party.faces.iter().filter_map(|face| face.pod.as_ref());
+    let pods = || party.faces.iter().filter_map(|face| face.pod);
     let key = (party.namespace.clone(), party.name.clone());
     let owner = made_by.get(&key).cloned();
     let owner = owner.or_else(|| pods().find_map(title::owner));
