@@ -46,6 +46,9 @@ struct PodFacts {
     ports: Vec<(Option<String>, u8, u16)>,
 }
 
+/// What can be told of an endpoint: its groups, whether it has IPv4 and IPv6, its pod.
+type SubjectFacts = ([GroupId; 2], [bool; 2], Option<PodFacts>);
+
 /// What it can tell of an address.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct PeerFacts {
@@ -174,7 +177,7 @@ impl<'a> Facts<'a> {
 
     /// Endpoints that are alike together, in the order of their slots; and why some are not judged.
     pub fn subjects(&self, endpoints: &[Endpoint], tables: &Tables) -> (Vec<Subject>, Vec<String>) {
-        let mut known: HashMap<([GroupId; 2], [bool; 2], Option<PodFacts>), usize> = HashMap::new();
+        let mut known: HashMap<SubjectFacts, usize> = HashMap::new();
         let mut subjects: Vec<Subject> = Vec::new();
         let mut unjudged = Vec::new();
         for endpoint in endpoints {

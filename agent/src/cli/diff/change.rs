@@ -55,6 +55,8 @@ pub(super) enum Detail {
     Both,
 }
 
+/// Pairs of a source and a target.
+type Pairs = Vec<(usize, usize)>;
 /// The stretches of one flow that turn to denied, and to allowed.
 type Turned = [Rc<[Stretch]>; 2];
 /// The tables of a flow before (egress, ingress) and after.
@@ -79,7 +81,7 @@ pub(super) fn changes(
         known: HashMap::new(),
     };
     let mut changes = Changes::default();
-    let mut alike: BTreeMap<(Turn, Vec<Effect>), Vec<(usize, usize)>> = BTreeMap::new();
+    let mut alike: BTreeMap<(Turn, Vec<Effect>), Pairs> = BTreeMap::new();
     for (from, source) in units.iter().enumerate() {
         for (to, target) in units.iter().enumerate() {
             let pairs = source.pairs_to(target);
