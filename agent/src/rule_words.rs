@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// Most policies that are named in one line.
-pub(crate) const MOST_NAMES: usize = 2;
+const MOST_NAMES: usize = 2;
 
 /// A rule as `RULES` has it, in words.
 pub(crate) fn rule_words(rule: &Value) -> Option<String> {

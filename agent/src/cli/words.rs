@@ -1,5 +1,6 @@
 //! Decisions, and what the kernel says, in words.
 
+use serde_json::Value;
 use weir_api::verdict::KernelVerdict;
 use weir_oracle::{Reason, Report};
 
@@ -75,7 +76,7 @@ fn rule_name(rule_id: u32, rule: Option<&Value>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
