@@ -226,28 +226,27 @@ impl Profiles {
         found.into_iter().flatten().copied().collect()
     }
 
-    /// Addresses of pods of which other selectors match than when this was last asked.
-    pub fn take_changed(&mut self) -> BTreeSet<Addr> {
-        let changed = std::mem::take(&mut self.changed);
-        let profiles = changed
-            .into_iter()
-            .filter_map(|number| self.slab.get(number));
-        profiles
-            .flat_map(|profile| profile.addresses.keys().copied())
-            .collect()
+    /// Those of which other selectors match than when this was last asked.
+    pub fn take_changed(&mut self) -> BTreeSet<Number> {
+        std::mem::take(&mut self.changed)
     }
 
-    /// Addresses of pods that a selector matches.
-    pub fn addresses_of(&self, scope: &Scope, peer: Number) -> Vec<Addr> {
+    /// Those that a selector matches.
+    pub fn matching(&self, scope: &Scope, peer: Number) -> BTreeSet<Number> {
         let candidates = scope.peer(peer).map(|found| self.candidates(found));
-        let profiles = candidates
+        let matches = |number: &Number| {
+            let profile = self.slab.get(*number);
+            profile.is_some_and(|profile| profile.matched.contains(&peer))
+        };
+        candidates.into_iter().flatten().filter(matches).collect()
+    }
+
+    /// The addresses that the objects of its pods have.
+    pub fn addresses(&self, profile: Number) -> impl Iterator<Item = Addr> {
+        let profile = self.slab.get(profile);
+        profile
             .into_iter()
-            .flatten()
-            .filter_map(|n| self.slab.get(n));
-        let matching = profiles.filter(|profile| profile.matched.contains(&peer));
-        matching
             .flat_map(|profile| profile.addresses.keys().copied())
-            .collect()
     }
 
     /// The selectors that match a profile, ascending.

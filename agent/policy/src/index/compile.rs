@@ -29,7 +29,8 @@ impl Index {
         self.judge_endpoints();
         self.census.profiles.rematch(&self.scope);
         let mut addresses = std::mem::take(&mut self.dirty.addresses);
-        addresses.extend(self.census.profiles.take_changed());
+        let changed = self.census.profiles.take_changed();
+        self.find_pods(&changed, &mut addresses);
         self.find_named(&mut addresses);
         self.find_prefixes(&mut addresses);
         self.find_nodes(&mut addresses);
@@ -91,6 +92,25 @@ impl Index {
         groups.map(|group| Some(self.groups.take(group?, &mut self.scope, &mut self.desired)))
     }
 
+    /// Adds all addresses of pods with these profiles, also those that only this node's record of its
+    /// endpoints has.
+    fn find_pods(&self, profiles: &BTreeSet<Number>, addresses: &mut BTreeSet<Addr>) {
+        if profiles.is_empty() {
+            return;
+        }
+        addresses.extend(
+            profiles
+                .iter()
+                .flat_map(|p| self.census.profiles.addresses(*p)),
+        );
+        let has_one = |endpoint: &&Endpoint| {
+            let profile = self.pod_of(endpoint).and_then(|pod| pod.profile);
+            profile.is_some_and(|profile| profiles.contains(&profile))
+        };
+        let here = self.endpoints.values().filter(has_one);
+        addresses.extend(here.flat_map(Endpoint::addresses));
+    }
+
     /// Adds pods of which other named ports are asked for.
     fn find_named(&self, addresses: &mut BTreeSet<Addr>) {
         for user in &self.scope.changes.named {
@@ -101,7 +121,8 @@ impl Index {
             match self.scope.peer(*peer).map(|peer| &peer.kind) {
                 Some(PeerKind::Block(block)) => addresses.extend(self.census.within(&block.cidr)),
                 Some(PeerKind::Pods { .. }) => {
-                    addresses.extend(self.census.profiles.addresses_of(&self.scope, *peer));
+                    let matching = self.census.profiles.matching(&self.scope, *peer);
+                    self.find_pods(&matching, addresses);
                 }
                 // Nodes have no named ports.
                 Some(PeerKind::Nodes(_)) | None => {}

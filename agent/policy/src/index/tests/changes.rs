@@ -1,6 +1,6 @@
 //! What changes of objects change.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::Dirty;
@@ -329,4 +329,45 @@ fn a_pods_ports_alone_and_its_network_alone_change_how_it_is_judged() {
     db["spec"]["hostNetwork"] = json!(true);
     tell(&mut index, [apply_pod(db)]);
     assert!(lets_in(&mut index, "192.0.2.1"));
+}
+
+#[test]
+fn a_selector_that_comes_later_finds_a_pod_whose_address_only_the_endpoint_has() {
+    let mut index = shop();
+    let mut early = pod("early", "early", "10.1.0.7");
+    early["status"] = json!({});
+    tell(
+        &mut index,
+        [apply_pod(early.clone()), endpoint(2, "early", "10.1.0.7")],
+    );
+    assert!(!lets_in(&mut index, "10.1.0.7"));
+    let rule = |ports: Value| {
+        let from = json!([{"podSelector": {"matchLabels": {"app": "early"}}}]);
+        json!({"podSelector": {}, "ingress": [{"from": from, "ports": ports}]})
+    };
+    tell(
+        &mut index,
+        [policy("web-to-db", rule(json!([{"port": 80}])))],
+    );
+    assert!(lets_in(&mut index, "10.1.0.7"));
+    // Its labels, and a named port that is asked of it.
+    early["metadata"]["labels"]["app"] = json!("other");
+    tell(&mut index, [apply_pod(early.clone())]);
+    assert!(!lets_in(&mut index, "10.1.0.7"));
+    early["metadata"]["labels"]["app"] = json!("early");
+    tell(&mut index, [apply_pod(early)]);
+    let to = json!([{"podSelector": {"matchLabels": {"app": "early"}}}]);
+    let out = |port: Value| {
+        let rules = json!([{"to": to, "ports": [{"port": port}]}]);
+        policy(
+            "out",
+            json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": rules}),
+        )
+    };
+    let reaches =
+        |index: &mut Index| tcp(&maps(index), 1, Direction::Egress, "10.1.0.7", 80).allowed();
+    tell(&mut index, [out(json!(81))]);
+    assert!(!reaches(&mut index));
+    tell(&mut index, [out(json!("http"))]);
+    assert!(reaches(&mut index));
 }
