@@ -14,7 +14,7 @@ const PROBES: usize = 60;
 fn difference(world: &World, probe: &Probe) -> Option<String> {
     let cluster = world.cluster();
     let evaluator = Evaluator::new(&cluster);
-    let actual = from_nothing(&world.index(&mut Rng::new(0)).compile());
+    let actual = from_nothing(world.index(&mut Rng::new(0)).compile());
     let found = probe.difference(&actual, &evaluator, world, &mut Coverage::default());
     found.ok().flatten()
 }
