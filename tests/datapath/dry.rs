@@ -72,6 +72,11 @@ impl Node {
 }
 
 impl Dry {
+    /// Where the node's maps are pinned.
+    pub fn pins(&self) -> Pins {
+        Pins::new(self.bpffs.path())
+    }
+
     /// Judges a packet at a hook of the node.
     pub fn run(&mut self, node: &Node, hook: Hook, packet: &[u8]) -> Ran {
         self.programs.run(node.place(hook), packet).unwrap()

@@ -24,3 +24,4 @@ mod rig;
 mod service_flows;
 mod services;
 mod tables;
+mod worlds;

@@ -1,8 +1,10 @@
 //! Only the objects count: whatever events led to them, in whatever order and however many were
 //! taken in at once, the kernel's tables end up the same, to the last entry.
 
+use serde_json::json;
 use weir_policy::{
-    Actual, Established, Event, Index, Limits, Plan, plan_changes, plan_within, sweep,
+    Actual, Established, Event, Index, Limits, LocalEndpoint, ObjectName, Plan, PodRef,
+    plan_changes, plan_within, sweep,
 };
 use weir_worlds::shrink::shrink;
 use weir_worlds::tables::{Content, Tables};
@@ -242,4 +244,40 @@ fn a_restarted_agent_ends_in_the_same_tables_as_one_that_lived_through_it() {
         let (lived, restarted) = (lived.end(), restarted.end());
         assert_eq!(lived.difference(&restarted), None, "seed {seed}");
     }
+}
+
+/// Shrunk from a random world: the namespace, which comes last in one of the orders, takes the pod
+/// out of the policy's subject.
+#[test]
+fn nothing_is_left_of_peers_when_a_namespace_ends_the_only_policy_of_its_pod() {
+    let mut world = World::default();
+    let namespace = json!({"metadata": {"name": "c", "labels": {"team": "red"}}});
+    world.namespaces.insert("c".to_owned(), namespace);
+    let pod = json!({
+        "metadata": {"name": "p5", "namespace": "c", "uid": "uid-5"},
+        "spec": {"nodeName": NODE},
+    });
+    world.pods.insert(("c".to_owned(), "p5".to_owned()), pod);
+    let policy = json!({
+        "metadata": {"name": "cluster-0"},
+        "spec": {
+            "tier": "Baseline", "priority": 5,
+            "subject": {"namespaces": {"matchExpressions": [
+                {"key": "team", "operator": "DoesNotExist"},
+            ]}},
+            "ingress": [{"action": "Accept", "from": [{"namespaces": {}}]}],
+        },
+    });
+    let name = "cluster-0".to_owned();
+    world.cluster_policies.insert(name, policy);
+    let endpoint = LocalEndpoint {
+        slot: 5,
+        pod: Some(PodRef {
+            name: ObjectName::new("c", "p5"),
+            uid: Some("uid-5".to_owned()),
+        }),
+        addresses: vec!["10.1.0.15".parse().expect("an address")],
+    };
+    world.endpoints.insert(5, endpoint);
+    assert_eq!(difference(&world), None);
 }

@@ -143,7 +143,8 @@ impl Probe {
         Ok((found != expected).then(text))
     }
 
-    fn count(&self, decision: &Decision, coverage: &mut Coverage) {
+    /// Counts it as what it is and what decided it.
+    pub fn count(&self, decision: &Decision, coverage: &mut Coverage) {
         coverage.add("probes");
         coverage.add(decision.reason.to_string());
         if let Some(rule) = &decision.rule {

@@ -41,6 +41,7 @@ pub const FEATURES: &[&str] = &[
     "pod without namespace object",
     "endpoint without UID",
     "endpoint without pod",
+    "endpoint before its pod has an address",
     "block that holds a pod",
     "block that holds a node",
     "port names that differ",
@@ -159,6 +160,10 @@ impl World {
                 .values()
                 .any(|e| e.pod.as_ref().is_some_and(|pod| pod.uid.is_none())),
             self.endpoints.values().any(|e| e.pod.is_none()),
+            self.endpoints.values().any(|endpoint| {
+                let known = self.known_pod(endpoint);
+                known.is_some_and(|pod| ips(pod) != endpoint.addresses)
+            }),
             pods.iter().any(|pod| ips(pod).iter().any(holds)),
             self.nodes.values().any(|n| node_ips(n).iter().any(holds)),
             any(&|pod| http(pod) == 80) && any(&|pod| http(pod) == 8080),
@@ -237,7 +242,7 @@ impl World {
         ]);
         let deleted = rng.percent(8).then_some("2026-01-03T00:00:00Z");
         let containers = containers(rng);
-        let pod = json!({
+        let mut pod = json!({
             "metadata": {
                 "namespace": key.0, "name": key.1, "uid": format!("uid-{i}"),
                 "labels": labels::some(rng, labels::POD, 60),
@@ -265,6 +270,10 @@ impl World {
                     addresses: ips(&pod),
                 },
             );
+            if rng.percent(10) {
+                // The node knows first.
+                pod["status"]["podIPs"] = json!([]);
+            }
         }
         self.pods.insert(key, pod);
     }

@@ -161,11 +161,27 @@ impl World {
         all.into_iter().collect()
     }
 
-    /// The objects for the reference evaluator.
+    /// The Pod object of an endpoint.
+    pub(crate) fn known_pod(&self, endpoint: &LocalEndpoint) -> Option<&Value> {
+        let ObjectName { namespace, name } = endpoint.pod.as_ref()?.name.clone();
+        self.pods.get(&(namespace, name))
+    }
+
+    /// The objects for the reference evaluator. It knows nothing of endpoints: their addresses, which
+    /// the node knows first, are in their pods' objects.
     pub fn cluster(&self) -> weir_oracle::Cluster {
+        let mut pods = self.pods.clone();
+        for endpoint in self.endpoints.values() {
+            let name = endpoint.pod.as_ref().map(|pod| pod.name.clone());
+            let pod = name.and_then(|name| pods.get_mut(&(name.namespace, name.name)));
+            if let Some(pod) = pod {
+                let list = endpoint.addresses.iter().map(|ip| json!({"ip": ip}));
+                pod["status"]["podIPs"] = list.collect();
+            }
+        }
         weir_oracle::Cluster {
             namespaces: self.namespaces.values().map(typed).collect(),
-            pods: self.pods.values().map(typed).collect(),
+            pods: pods.values().map(typed).collect(),
             policies: self.policies.values().map(typed).collect(),
             cluster_policies: self.cluster_policies.values().map(typed).collect(),
             nodes: self.nodes.values().map(typed).collect(),
