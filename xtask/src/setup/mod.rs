@@ -34,6 +34,11 @@ const LAB: &[Tool] = &[
         package: "strace",
         why: "to kill the CNI plugin at each system call",
     },
+    Tool {
+        program: "bpftool",
+        package: "bpftool",
+        why: "to make maps that an agent must refuse",
+    },
 ];
 
 #[cfg(target_arch = "aarch64")]
