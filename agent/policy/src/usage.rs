@@ -32,6 +32,11 @@ impl<T: Eq + Hash + Copy> Counts<T> {
     pub fn has(&self, item: T) -> bool {
         self.0.contains_key(&item)
     }
+
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = T> {
+        self.0.keys().copied()
+    }
 }
 
 /// Sets by key; no set is empty.

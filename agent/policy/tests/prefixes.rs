@@ -355,3 +355,59 @@ fn every_prefix_of_every_plan_gives_old_or_new_verdicts() {
     println!("{checks} prefixes");
     assert!(checks > 50_000, "{checks} prefixes");
 }
+
+/// Another change comes while one is cut off: old is then, of each (endpoint, address), what held when
+/// the last plan was made.
+#[test]
+fn a_plan_that_is_cut_off_by_another_change_gives_old_or_new_verdicts() {
+    let mut coverage = Coverage::default();
+    let mut cuts = 0;
+    for seed in 0..SEEDS {
+        let mut rng = Rng::new(seed ^ 0xcafe_0000);
+        let mut worlds = vec![World::random(&mut rng, &mut coverage)];
+        for _ in 1..STEPS {
+            let mut next = worlds.last().unwrap().clone();
+            next.mutate(&mut rng, &mut coverage);
+            worlds.push(next);
+        }
+        let addresses = worlds.iter().flat_map(World::addresses).collect();
+        let mut kernel = Kernel::new(Reader::new(&addresses));
+        let mut agent = Agent {
+            index: Index::new(NODE),
+            established: Established::Apply,
+            known: false,
+        };
+        let mut last = World::default();
+        for step in 0..4 * STEPS {
+            // Neighbours, so that the same objects come and go.
+            let world = &worlds[rng.below(STEPS)];
+            for event in world.events_from(&last, &mut rng) {
+                let _ = agent.index.apply(event);
+            }
+            last = world.clone();
+            if rng.percent(20) {
+                agent.restart(world, &mut rng);
+            }
+            let context = format!("seed {seed} step {step}");
+            let end = from_nothing(agent.index.compile());
+            let target = kernel.reader.read_other(&end);
+            let old = kernel.now.clone();
+            let writes: Vec<Write> = agent.plan(&kernel).writes().cloned().collect();
+            let cut = match rng.percent(60) {
+                true => rng.below(writes.len() + 1),
+                false => writes.len(),
+            };
+            kernel.perform(writes[..cut].iter(), &[&old, &target], &context);
+            if cut < writes.len() {
+                cuts += 1;
+                agent.known = false;
+                continue;
+            }
+            assert_eq!(kernel.now, target, "{context}: not what was wanted");
+            agent.index.settled();
+            agent.known = true;
+            check_end(&mut kernel, &agent, &target, &mut rng, &context);
+        }
+    }
+    assert!(cuts > 1000, "{cuts} cuts");
+}

@@ -52,7 +52,7 @@ pub(super) struct Planner<'a> {
     /// Rows that nothing refers to yet, or that are what they were.
     pub fresh: Rows,
     /// Rows in use that are not what they ought to be.
-    repairs: Rows,
+    pub repairs: Rows,
     /// Groups before and after of which some verdict changes.
     pub changed: BTreeSet<GroupId>,
     /// Stand-ins for groups of `changed` that a slot is to join.
@@ -222,7 +222,13 @@ impl<'a> Planner<'a> {
                 self.changed.insert(key.group);
             }
         }
-        Ok(())
+        let bases = self.repairs.keys().map(|key| key.class);
+        let bases = bases.filter(|class| class.own() == 0 && *class != ClassId::WORLD);
+        let bases: BTreeSet<ClassId> = bases.collect();
+        match bases.is_empty() {
+            true => Ok(()),
+            false => self.keep_apart(&bases),
+        }
     }
 
     /// The (group, class) to look at: those that have a row now or are to have one.
@@ -276,7 +282,13 @@ impl<'a> Planner<'a> {
             let now = now.map(|decision| self.tables.of_row(decision));
             let is_there = match now {
                 Some(now) => now == *table,
-                None => self.default_row(rows, *key) == Some(*table),
+                None => {
+                    let class = key.class.base();
+                    let base = DecisionKey { class, ..*key };
+                    // No default to go by if it is put right later.
+                    !self.repairs.contains_key(&base)
+                        && self.default_row(rows, *key) == Some(*table)
+                }
             };
             if !is_there {
                 let decision = self.tables.place(*table)?;
@@ -319,6 +331,8 @@ impl<'a> Planner<'a> {
             follow: self.row_writes(&repairs)?,
             ..Plan::default()
         };
+        // A base's row last: what stands on it must not go by it in between.
+        plan.follow.reverse();
         plan.extend.append(&mut self.ids.writes);
         plan.extend.append(&mut self.rules);
         plan.extend.append(&mut self.tables.writes);

@@ -47,6 +47,51 @@ impl Planner<'_> {
         groups
     }
 
+    /// A base's row that is put right in follow is no default before that: whatever stands on these
+    /// bases, and is not to change with them, gets a row of its own.
+    pub fn keep_apart(&mut self, bases: &BTreeSet<ClassId>) -> Result<(), CapacityError> {
+        let desired = self.desired;
+        let mut compiled = BTreeMap::new();
+        for (number, class) in desired.classes.iter() {
+            if class.base.is_some() {
+                let id = self.class_id(number)?;
+                compiled.extend(bases.contains(&id.base()).then_some((id, number)));
+            }
+        }
+        let usage = &self.actual.usage;
+        let used = usage.classes.iter();
+        let mut classes: BTreeSet<ClassId> = used.filter(|c| bases.contains(&c.base())).collect();
+        classes.extend(compiled.keys());
+        let wrong: Vec<_> = self.repairs.iter().map(|(key, row)| (*key, *row)).collect();
+        for (DecisionKey { group, class: base }, repaired) in wrong {
+            let Some(number) = self.new.get(&group).copied() else {
+                continue;
+            };
+            for class in classes.iter().filter(|c| c.base() == base && **c != base) {
+                let key = DecisionKey {
+                    group,
+                    class: *class,
+                };
+                let wanted = match compiled.get(class) {
+                    Some(class) => Some(self.wanted(number, *class)?),
+                    None => None,
+                };
+                let row = if usage.reaches(*class) {
+                    let now = self.current(group, *class);
+                    // Else it changes with its base, or by a row of its own before that.
+                    let stays = wanted.is_none_or(|wanted| wanted == now);
+                    Some(now).filter(|now| stays && *now != repaired)
+                } else {
+                    wanted
+                };
+                if let Some(row) = row {
+                    self.fresh.insert(key, row);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Finds the groups, in use before and after, for which these addresses change their verdict.
     pub fn find_changed(
         &mut self,
@@ -222,7 +267,8 @@ impl Planner<'_> {
                     .get(&row)
                     .map(|d| self.tables.of_row(*d)),
             };
-            own.or_else(|| self.default_row(&fresh, row)) != Some(*table)
+            self.repairs.contains_key(&row)
+                || own.or_else(|| self.default_row(&fresh, row)) != Some(*table)
         });
         self.fresh = fresh;
         rows

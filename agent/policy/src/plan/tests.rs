@@ -1,3 +1,4 @@
+mod bases;
 mod keep;
 mod numbers;
 mod space;
