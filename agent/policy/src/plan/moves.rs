@@ -35,6 +35,11 @@ pub(super) struct Move {
 }
 
 impl Move {
+    /// Whether it is that of one address.
+    pub fn is_peer(&self) -> bool {
+        matches!(self.place, Place::Peer(_))
+    }
+
     pub fn put(&self, class: ClassId) -> Write {
         match self.place {
             Place::Peer(addr) => Write::PutPeer { addr, class },

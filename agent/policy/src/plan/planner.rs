@@ -356,10 +356,17 @@ impl<'a> Planner<'a> {
     }
 
     fn write_moves(&self, routes: &BTreeMap<(ClassId, ClassId), Route>, plan: &mut Plan) {
+        let route = |m: &Move| routes.get(&(m.from, m.to)).copied();
+        let late_prefix = |m: &Move| !m.is_peer() && route(m) == Some(Route::Late);
+        let prefixes_change = self.moves.iter().any(late_prefix);
         for m in &self.moves {
-            let route = routes.get(&(m.from, m.to)).copied();
-            let (at_once, later) = match route.unwrap_or(Route::Direct) {
+            let (at_once, later) = match route(m).unwrap_or(Route::Direct) {
                 Route::Direct => (Some(m.to), None),
+                // A program that found no entry asks for the prefix next: that must not be changed
+                // within the same phase.
+                Route::Late if prefixes_change && !m.present && m.is_peer() => {
+                    (Some(m.from), Some((m.to, true)))
+                }
                 Route::Late => (None, Some((m.to, true))),
                 Route::Via(class, changes) => (Some(class), Some((m.to, changes))),
             };

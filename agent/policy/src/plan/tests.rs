@@ -1,4 +1,5 @@
 mod bases;
+mod concurrent;
 mod keep;
 mod numbers;
 mod space;
