@@ -245,22 +245,11 @@ impl<'a> Planner<'a> {
             pairs.extend(rows.flat_map(|g| g.rows.keys().map(|class| (*group, *class))));
         }
         // A number that content has had before may still have rows of then.
-        let left: Vec<(Number, ClassId)> = groups
+        let numbered = groups
             .iter()
-            .flat_map(|group| {
-                let id = self.groups.get(group).copied().unwrap_or_default();
-                let classes = self.actual.usage.classes_of.of(id);
-                classes.map(move |class| (*group, class))
-            })
-            .collect();
-        if !left.is_empty() {
-            let mut numbers = HashMap::new();
-            for (class, _) in desired.classes.iter() {
-                numbers.insert(self.class_id(class)?, class);
-            }
-            let known = |(group, class)| Some((group, *numbers.get(&class)?));
-            pairs.extend(left.into_iter().filter_map(known));
-        }
+            .filter_map(|group| Some((*group, *self.groups.get(group)?)));
+        let numbered: Vec<(Number, GroupId)> = numbered.collect();
+        pairs.extend(self.left_rows(&numbered)?);
         if self.extent == Extent::Touched {
             for class in &desired.touched.classes {
                 let id = self.class_id(*class)?;
@@ -272,6 +261,28 @@ impl<'a> Planner<'a> {
             }
         }
         Ok(pairs)
+    }
+
+    /// The classes of today for which the kernel has rows of these groups.
+    pub fn left_rows(
+        &mut self,
+        groups: &[(Number, GroupId)],
+    ) -> Result<Vec<(Number, Number)>, CapacityError> {
+        let desired = self.desired;
+        let left = groups.iter().flat_map(|(group, id)| {
+            let classes = self.actual.usage.classes_of.of(*id);
+            classes.map(move |class| (*group, class))
+        });
+        let left: Vec<(Number, ClassId)> = left.collect();
+        if left.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut numbers = HashMap::new();
+        for (class, _) in desired.classes.iter() {
+            numbers.insert(self.class_id(class)?, class);
+        }
+        let known = |(group, class)| Some((group, *numbers.get(&class)?));
+        Ok(left.into_iter().filter_map(known).collect())
     }
 
     /// The rows that differ from the kernel's, as writes.

@@ -133,7 +133,11 @@ impl Planner<'_> {
                 continue;
             };
             let alias = self.alias_of(compiled.key)?;
-            for class in compiled.rows.keys() {
+            // A number that was in use before may have rows that were copied for it then.
+            let left = self.left_rows(&[(number, alias)])?;
+            let left = left.into_iter().map(|(_, class)| class);
+            let classes: BTreeSet<Number> = compiled.rows.keys().copied().chain(left).collect();
+            for class in &classes {
                 let key = DecisionKey {
                     group: alias,
                     class: self.class_id(*class)?,

@@ -63,3 +63,59 @@ fn a_base_that_came_with_a_change_that_was_cut_off_is_put_right_without_a_third_
         }
     }
 }
+
+#[test]
+fn a_stand_in_has_no_rows_of_when_its_number_was_in_use_before() {
+    let mut before = desired(&[deny(), allow()], &[(1, 1)], &[]);
+    before.slots.insert(1, [Subject::Open; 2]);
+    let mut actual = Actual::default();
+    perform(&mut actual, &before);
+    // The address gets a class without a row of its own, and another endpoint joins the group.
+    let mut after = desired(&[deny(), allow()], &[], &[]);
+    let class = after.classes.insert(DesiredClass {
+        key: key(60),
+        base: Some(WORLD),
+        groups: BTreeSet::new(),
+    });
+    after.peers.insert(v4(1), class);
+    after.slots.insert(1, [Subject::Group(0), Subject::Open]);
+    let first = plan(&actual, &after).unwrap();
+    let joined = first.flip.iter().find_map(|write| match write {
+        Write::SetGroups { slot: 1, groups } => Some(PolicySlot::unpack(*groups).0),
+        _ => None,
+    });
+    let key = weir_abi::policy::DecisionKey {
+        group: joined.unwrap(),
+        class: first.follow.iter().find_map(class_of).unwrap(),
+    };
+    assert_ne!(key.group, PolicySlot::unpack(actual.slot(0).groups).0);
+    // Such a plan was cut off before, and the row was copied when others had left the stand-in.
+    let ids = first
+        .extend
+        .iter()
+        .filter(|w| matches!(w, Write::PutId { .. }));
+    ids.for_each(|write| actual.apply(write));
+    let decision = actual.row(GroupId::FIRST_DYNAMIC, actual.class(v4(1)));
+    let decision = decision.unwrap();
+    actual.apply(&Write::PutDecision { key, decision });
+    let at = |actual: &Actual| {
+        let proto = weir_abi::Proto(0);
+        actual.verdict(1, Direction::Ingress, v4(1), proto, 15)
+    };
+    for write in plan(&actual, &after).unwrap().writes() {
+        actual.apply(write);
+        let found = at(&actual);
+        assert!(
+            found.verdict == RuleVerdict::NOT_SELECTED || !found.verdict.allowed(),
+            "after {write:?}: {found:?}"
+        );
+    }
+    assert!(!at(&actual).verdict.allowed());
+}
+
+fn class_of(write: &Write) -> Option<weir_abi::policy::ClassId> {
+    match write {
+        Write::PutPeer { class, .. } => Some(*class),
+        _ => None,
+    }
+}
