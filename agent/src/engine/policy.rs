@@ -1,6 +1,10 @@
 //! Policy's way into the kernel: extend, flip, follow, shrink, and after a while sweep.
 
-use std::{collections::BTreeMap, thread, time::Instant};
+use std::{
+    collections::BTreeMap,
+    thread,
+    time::{Duration, Instant},
+};
 
 use weir_abi::policy::PolicySlot;
 use weir_api::endpoint::Direction;
@@ -23,6 +27,8 @@ pub struct Policy {
     /// Whether all that was compiled last is in the maps: the next plan then looks only at what has
     /// changed since.
     in_force: bool,
+    /// When the last phase ended, of whatever plan.
+    wrote_at: Option<Instant>,
     /// When what was unlinked may be deleted, or used again.
     settle_at: Option<Instant>,
 }
@@ -37,6 +43,7 @@ impl Policy {
             maps,
             established,
             in_force: false,
+            wrote_at: None,
             settle_at,
         }
     }
@@ -98,13 +105,13 @@ impl Policy {
         self.settle_at = Some(now + GRACE);
         // Until the last write nobody knows how much of it is there.
         self.in_force = false;
-        let phases = plan.phases().into_iter().filter(|phase| !phase.is_empty());
-        for (i, phase) in phases.enumerate() {
-            if i > 0 {
-                // Programs that have begun with the former phase's maps must be through.
-                thread::sleep(PHASE_GAP);
-            }
-            self.maps.perform(phase).map_err(|e| e.to_string())?;
+        for phase in plan.phases().into_iter().filter(|phase| !phase.is_empty()) {
+            // Programs that have begun with the former phase's maps must be through, also if that was
+            // another plan's.
+            thread::sleep(pause(self.wrote_at, Instant::now()));
+            let done = self.maps.perform(phase);
+            self.wrote_at = Some(Instant::now());
+            done.map_err(|e| e.to_string())?;
         }
         self.settled();
         self.settle_at = Some(Instant::now() + GRACE);
@@ -178,6 +185,13 @@ impl Policy {
     }
 }
 
+/// How long to wait before the next phase, where the last one ended at `wrote_at`.
+fn pause(wrote_at: Option<Instant>, now: Instant) -> Duration {
+    wrote_at.map_or(Duration::ZERO, |at| {
+        PHASE_GAP.saturating_sub(now.saturating_duration_since(at))
+    })
+}
+
 /// What a change means to the policy index; `None` for kinds it does not read.
 fn event(change: &Change) -> Option<Event> {
     match change {
@@ -210,6 +224,17 @@ fn event(change: &Change) -> Option<Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_phase_waits_for_the_rest_of_the_gap_after_whatever_was_written_last() {
+        let now = Instant::now();
+        let third = PHASE_GAP / 3;
+        assert_eq!(pause(None, now), Duration::ZERO);
+        assert_eq!(pause(Some(now), now), PHASE_GAP);
+        assert_eq!(pause(Some(now), now + third), PHASE_GAP - third);
+        assert_eq!(pause(Some(now), now + PHASE_GAP * 2), Duration::ZERO);
+        assert_eq!(pause(Some(now + third), now), PHASE_GAP);
+    }
 
     #[test]
     fn cluster_policies_reach_the_index_by_name() {
