@@ -36,8 +36,7 @@ const KINDS: &[Kind] = &[
         }
     }),
     ("local pod's label changes", |size, n| {
-        let nodes = size.pods.div_ceil(size.local);
-        let pod = size.pod(n / 2 * nodes % size.pods);
+        let pod = size.pod(n / 2 * size.nodes() % size.pods);
         if n % 2 == 0 {
             pod.relabelled("app-3").event()
         } else {

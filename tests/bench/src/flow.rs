@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use serde_json::json;
@@ -32,8 +32,6 @@ const RUNS: usize = 1000;
 const ROUNDS: usize = 15;
 /// How much more a flow may cost among many policies.
 const GOAL: f64 = 1.10;
-/// Two pods of this node, in the first namespace.
-const PODS: [usize; 2] = [0, 8000];
 const PORT: u16 = 8080;
 const DEVICES: [&str; 2] = ["weira", "weirb"];
 const MACS: Macs = Macs {
@@ -187,9 +185,9 @@ fn adopt(pins: &Pins, size: &Size) -> Result<u32> {
     let writes = Writes::default();
     let mut endpoints: Table<u32, Endpoint> = Table::open(pins, map::ENDPOINTS, &writes)?;
     let mut local: Table<Addr, Endpoint> = Table::open(pins, map::LOCAL_PODS, &writes)?;
-    let nodes = size.pods.div_ceil(size.local);
+    let nodes = size.nodes();
     let mut first = 0;
-    for (i, device) in PODS.into_iter().zip(DEVICES) {
+    for (i, device) in pods(size)?.into_iter().zip(DEVICES) {
         let [v4, v6] = size.pod(i).addresses;
         let addr = |text: String| text.parse::<IpAddr>().map(Addr::from);
         let endpoint = Endpoint {
@@ -230,12 +228,23 @@ fn dry(pins: &Pins) -> Result<Ebpf> {
     Ok(ebpf)
 }
 
+/// Two pods of this node in the namespace of the policy that lets the flow pass.
+fn pods(size: &Size) -> Result<[usize; 2]> {
+    let here = (0..size.local).map(|i| i * size.nodes());
+    let mut inside = here.filter(|i| size.pod(*i).namespace == "ns-0");
+    match (inside.next(), inside.next()) {
+        (Some(a), Some(b)) => Ok([a, b]),
+        _ => bail!("no two of the local pods are in one namespace: raise --local (101 will do)"),
+    }
+}
+
 /// The first packet of the flow, of the family with this index.
 fn frame(size: &Size, family: usize) -> Result<Vec<u8>> {
+    let [from, to] = pods(size)?;
     let address = |pod: usize| size.pod(pod).addresses[family].parse::<IpAddr>();
     let flow = Flow {
-        source: address(PODS[0])?,
-        destination: address(PODS[1])?,
+        source: address(from)?,
+        destination: address(to)?,
         protocol: Proto::TCP,
         source_port: 40_000,
         port: PORT,

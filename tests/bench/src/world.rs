@@ -45,7 +45,7 @@ pub struct Pod {
 
 impl Size {
     /// How many nodes there are: all have as many pods as this one.
-    fn nodes(&self) -> usize {
+    pub fn nodes(&self) -> usize {
         self.pods.div_ceil(self.local.max(1)).max(1)
     }
 
