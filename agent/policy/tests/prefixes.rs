@@ -198,14 +198,21 @@ struct Agent {
 }
 
 impl Agent {
+    /// One that knows nothing yet.
+    fn new() -> Self {
+        Self {
+            index: Index::new(NODE),
+            established: Established::Apply,
+            known: false,
+        }
+    }
+
     fn plan(&self, kernel: &Kernel) -> Plan {
-        let make = if self.known {
-            plan_changes
-        } else {
-            plan_within
-        };
+        if !self.known {
+            return self.whole_plan(kernel);
+        }
         let desired = self.index.desired();
-        make(
+        plan_changes(
             &kernel.actual,
             desired,
             &Limits::default(),
@@ -316,25 +323,27 @@ fn check_end(kernel: &mut Kernel, agent: &Agent, end: &Snapshot, rng: &mut Rng, 
     }
 }
 
+/// A world, and what it becomes step by step.
+fn history(rng: &mut Rng, coverage: &mut Coverage) -> Vec<World> {
+    let mut worlds = vec![World::random(rng, coverage)];
+    for _ in 1..STEPS {
+        let mut next = worlds.last().unwrap().clone();
+        next.mutate(rng, coverage);
+        worlds.push(next);
+    }
+    worlds
+}
+
 #[test]
 fn every_prefix_of_every_plan_gives_old_or_new_verdicts() {
     let mut coverage = Coverage::default();
     let mut checks = 0;
     for seed in 0..SEEDS {
         let mut rng = Rng::new(seed ^ 0x5eed_0000);
-        let mut worlds = vec![World::random(&mut rng, &mut coverage)];
-        for _ in 1..STEPS {
-            let mut next = worlds.last().unwrap().clone();
-            next.mutate(&mut rng, &mut coverage);
-            worlds.push(next);
-        }
+        let worlds = history(&mut rng, &mut coverage);
         let addresses = worlds.iter().flat_map(World::addresses).collect();
         let mut kernel = Kernel::new(Reader::new(&addresses));
-        let mut agent = Agent {
-            index: Index::new(NODE),
-            established: Established::Apply,
-            known: false,
-        };
+        let mut agent = Agent::new();
         let mut last = World::default();
         for (step, world) in worlds.iter().enumerate() {
             for event in world.events_from(&last, &mut rng) {
@@ -364,19 +373,10 @@ fn a_plan_that_is_cut_off_by_another_change_gives_old_or_new_verdicts() {
     let mut cuts = 0;
     for seed in 0..SEEDS {
         let mut rng = Rng::new(seed ^ 0xcafe_0000);
-        let mut worlds = vec![World::random(&mut rng, &mut coverage)];
-        for _ in 1..STEPS {
-            let mut next = worlds.last().unwrap().clone();
-            next.mutate(&mut rng, &mut coverage);
-            worlds.push(next);
-        }
+        let worlds = history(&mut rng, &mut coverage);
         let addresses = worlds.iter().flat_map(World::addresses).collect();
         let mut kernel = Kernel::new(Reader::new(&addresses));
-        let mut agent = Agent {
-            index: Index::new(NODE),
-            established: Established::Apply,
-            known: false,
-        };
+        let mut agent = Agent::new();
         let mut last = World::default();
         for step in 0..4 * STEPS {
             // Neighbours, so that the same objects come and go.

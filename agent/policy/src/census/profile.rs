@@ -149,19 +149,16 @@ impl Profiles {
     /// name now or no more.
     pub fn rematch(&mut self, scope: &Scope) {
         for number in std::mem::take(&mut self.stale) {
-            let Some(profile) = self.slab.get_mut(number) else {
+            let Some(Profile {
+                namespace, labels, ..
+            }) = self.slab.get(number)
+            else {
                 continue;
             };
-            let implied;
-            let of_namespace = match self.namespaces.get(&*profile.namespace) {
-                Some(labels) => labels,
-                None => {
-                    implied = namespace_labels(&profile.namespace, None);
-                    &implied
-                }
-            };
-            let matched = scope.selectors_of(&profile.namespace, of_namespace, &profile.labels);
-            if profile.matched != matched {
+            let matched = scope.selectors_of(namespace, &self.namespace(namespace), labels);
+            if let Some(profile) = self.slab.get_mut(number)
+                && profile.matched != matched
+            {
                 profile.matched = matched;
                 self.changed.insert(number);
             }
@@ -179,23 +176,18 @@ impl Profiles {
     }
 
     fn rematch_peer(&mut self, scope: &Scope, number: Number, peer: &Peer) {
-        let candidates = self.candidates(peer);
-        let mut implied: HashMap<Arc<str>, Labels> = HashMap::new();
-        for candidate in candidates {
-            let Some(profile) = self.slab.get_mut(candidate) else {
+        for candidate in self.candidates(peer) {
+            let Some(Profile {
+                namespace, labels, ..
+            }) = self.slab.get(candidate)
+            else {
                 continue;
             };
-            let of_namespace = match self.namespaces.get(&*profile.namespace) {
-                Some(labels) => labels,
-                None => {
-                    let make = || namespace_labels(&profile.namespace, None);
-                    implied
-                        .entry(Arc::clone(&profile.namespace))
-                        .or_insert_with(make)
-                }
-            };
-            let matches = scope.matches(number, &profile.namespace, of_namespace, &profile.labels);
-            if matches && profile.matched.insert(number) {
+            let matches = scope.matches(number, namespace, &self.namespace(namespace), labels);
+            if matches
+                && let Some(profile) = self.slab.get_mut(candidate)
+                && profile.matched.insert(number)
+            {
                 self.changed.insert(candidate);
             }
         }
