@@ -12,7 +12,7 @@ use weir_abi::Addr;
 use weir_abi::counter;
 use weir_abi::endpoint::Endpoint;
 use weir_abi::map::*;
-use weir_abi::node::{NodeAddr, NodeCidr};
+use weir_abi::node::{NetnsOwner, NodeAddr, NodeCidr, UplinkInfo, config};
 use weir_abi::policy::{
     ClassId, Decision, DecisionKey, IdKey, Interval, LpmKey, PolicySlot, RuleId, RuleInfo,
 };
@@ -46,6 +46,14 @@ static NODE_ADDRS_MAP: HashMap<Addr, NodeAddr> =
     HashMap::with_max_entries(MAX_NODE_ADDRS, BPF_F_NO_PREALLOC);
 #[map(name = "NODE_CIDRS")]
 static NODE_CIDRS_MAP: LpmTrie<[u32; 5], NodeCidr> = LpmTrie::with_max_entries(MAX_NODE_CIDRS, 0);
+#[map(name = "UPLINKS")]
+static UPLINKS_MAP: HashMap<u32, UplinkInfo> =
+    HashMap::with_max_entries(MAX_UPLINKS, BPF_F_NO_PREALLOC);
+#[map(name = "NETNS")]
+static NETNS_MAP: HashMap<u64, NetnsOwner> =
+    HashMap::with_max_entries(MAX_NETNS, BPF_F_NO_PREALLOC);
+#[map(name = "CONFIG")]
+static CONFIG_MAP: Array<u64> = Array::with_max_entries(config::WORDS, BPF_F_MMAPABLE);
 #[map(name = "COUNTERS")]
 static COUNTERS_MAP: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNTERS, 0);
 

@@ -81,6 +81,7 @@ pub fn connect<S: Sockets>(sockets: &S, cookie: u64, dst: SockAddr, proto: Proto
         backend: to,
         id,
         incarnation: backend.incarnation,
+        netns: 0,
     };
     sockets.set_conn(cookie, &conn);
     Outcome::To(to)

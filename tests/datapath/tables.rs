@@ -138,6 +138,7 @@ impl Node {
             set,
             count,
             flags: 0,
+            ranges: 0,
             affinity_secs: 0,
         };
         self.map("SERVICES").insert(key, value, 0).unwrap();

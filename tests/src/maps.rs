@@ -9,11 +9,11 @@ use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray};
 use weir_abi::conntrack::{CtEntry, CtKey};
 use weir_abi::endpoint::Endpoint;
 use weir_abi::map::WORKING_MEMORY;
-use weir_abi::node::{NodeAddr, NodeCidr};
+use weir_abi::node::{NetnsOwner, NodeAddr, NodeCidr, UplinkInfo};
 use weir_abi::policy::{
     ClassId, Decision, DecisionKey, IdKey, Interval, PolicySlot, RuleId, RuleInfo,
 };
-use weir_abi::service::{Backend, BackendId, Service, ServiceKey, SlotKey};
+use weir_abi::service::{Affinity, AffinityKey, Backend, BackendId, Service, ServiceKey, SlotKey};
 use weir_abi::sock::{SockAddr, SockConn, SockKey, UdpFlow};
 use weir_abi::{Addr, map};
 
@@ -53,16 +53,21 @@ pub fn content(name: &str, map: &Map) -> Result<Option<Content>> {
         map::LOCAL_PODS => hash::<Addr, Endpoint>(map),
         map::POLICY_SLOTS => array::<PolicySlot>(map),
         map::PEERS => hash::<Addr, ClassId>(map),
-        map::CIDRS => trie::<ClassId>(map),
+        map::CIDRS => trie::<20, ClassId>(map),
         map::DECISIONS => hash::<DecisionKey, Decision>(map),
         map::INTERVALS => array::<Interval>(map),
         map::RULES => hash::<RuleId, RuleInfo>(map),
         map::IDS => hash::<IdKey, u32>(map),
         map::NODE_ADDRS => hash::<Addr, NodeAddr>(map),
-        map::NODE_CIDRS => trie::<NodeCidr>(map),
+        map::NODE_CIDRS => trie::<20, NodeCidr>(map),
         map::SERVICES => hash::<ServiceKey, Service>(map),
         map::SLOTS => hash::<SlotKey, BackendId>(map),
         map::BACKENDS => hash::<BackendId, Backend>(map),
+        map::SOURCE_RANGES => trie::<24, u32>(map),
+        map::AFFINITY => hash::<AffinityKey, Affinity>(map),
+        map::UPLINKS => hash::<u32, UplinkInfo>(map),
+        map::NETNS => hash::<u64, NetnsOwner>(map),
+        map::CONFIG => array::<u64>(map),
         map::COUNTERS => per_cpu(map),
         map::SOCK_CONNS => hash::<u64, SockConn>(map),
         map::UDP_FLOWS => hash::<SockKey, UdpFlow>(map),
@@ -81,8 +86,8 @@ fn hash<K: Pod, V: Pod>(map: &Map) -> Result<Content> {
         .map_err(Into::into)
 }
 
-fn trie<V: Pod>(map: &Map) -> Result<Content> {
-    let map: LpmTrie<_, [u8; 20], V> = LpmTrie::try_from(map)?;
+fn trie<const KEY: usize, V: Pod>(map: &Map) -> Result<Content> {
+    let map: LpmTrie<_, [u8; KEY], V> = LpmTrie::try_from(map)?;
     let mut content = Content::new();
     for entry in map.iter() {
         let (key, value) = entry?;

@@ -190,8 +190,11 @@ pub struct CtEntry {
     pub tag: u32,
     /// [`CtEntry::VERSION`].
     pub version: u32,
+    /// The uplink by which the initiator's first packet came in, and by which the replies leave
+    /// again; 0 for other flows.
+    pub uplink: u32,
     /// Reserved, zero.
-    pub spare: [u32; 4],
+    pub spare: [u32; 3],
 }
 
 impl CtEntry {
@@ -211,6 +214,11 @@ pub mod flags {
     pub const HOST_LOCAL: u32 = 8;
     /// A pod that reached itself through a Service: never judged.
     pub const HAIRPIN: u32 = 16;
+    /// The initiator's address is translated to the node's, with a port of `config::NAT_PORTS`:
+    /// the responder is not on this node.
+    pub const SNAT: u32 = 32;
+    /// Direct server return: another node has chosen the backend, this one answers the client.
+    pub const DSR: u32 = 64;
 }
 
 /// Bits of [`CtEntry::seen`]: they are only ever added, so that both entries of a flow can be

@@ -53,6 +53,15 @@ pub enum Counter {
     AnsweredNeighbour = 26,
     /// Answered with "time exceeded" or "packet too big".
     AnsweredIcmp = 27,
+    /// Dropped: from outside, to a Service of which no backend is on this node
+    /// (`externalTrafficPolicy: Local`).
+    DropNoLocalBackend = 28,
+    /// Dropped: the client is in none of the Service's `loadBalancerSourceRanges`.
+    DropSourceRange = 29,
+    /// Dropped: no way to the chosen backend, or none back to the client.
+    DropNoRoute = 30,
+    /// Dropped: an answer to somebody outside, of which there were too many at once.
+    DropRateLimited = 31,
 }
 
 /// Number of elements of `COUNTERS`.
@@ -60,7 +69,7 @@ pub const COUNTERS: u32 = 64;
 
 impl Counter {
     /// Every counter, in the order of the numbers.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::Delivered,
         Self::Forwarded,
         Self::ToStack,
@@ -84,6 +93,10 @@ impl Counter {
         Self::IgnoredNoise,
         Self::AnsweredNeighbour,
         Self::AnsweredIcmp,
+        Self::DropNoLocalBackend,
+        Self::DropSourceRange,
+        Self::DropNoRoute,
+        Self::DropRateLimited,
     ];
 
     /// The counter of a number; `None` for one that is not in use.

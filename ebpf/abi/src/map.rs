@@ -24,6 +24,14 @@ pub const MAX_BACKENDS: u32 = 1 << 18;
 pub const MAX_SOCK_CONNS: u32 = 1 << 16;
 /// Entries of `UDP_FLOWS` and of `UDP_REVS` (LRU): (unconnected UDP socket, peer) pairs.
 pub const MAX_UDP_FLOWS: u32 = 1 << 15;
+/// Entries of `SOURCE_RANGES`.
+pub const MAX_SOURCE_RANGES: u32 = 1 << 16;
+/// Entries of `AFFINITY` (LRU).
+pub const MAX_AFFINITY: u32 = 1 << 14;
+/// Entries of `UPLINKS`.
+pub const MAX_UPLINKS: u32 = 64;
+/// Entries of `NETNS`: a pod each, and the node.
+pub const MAX_NETNS: u32 = 2 * MAX_ENDPOINTS;
 /// Entries of `NODE_ADDRS`.
 pub const MAX_NODE_ADDRS: u32 = 1 << 10;
 /// Entries of `NODE_CIDRS`.
@@ -61,6 +69,16 @@ pub const SERVICES: &str = "SERVICES";
 pub const SLOTS: &str = "SLOTS";
 /// [`crate::service::BackendId`] → [`crate::service::Backend`].
 pub const BACKENDS: &str = "BACKENDS";
+/// LPM [`crate::service::RangeKey`] → `u32`, always 1.
+pub const SOURCE_RANGES: &str = "SOURCE_RANGES";
+/// LRU [`crate::service::AffinityKey`] → [`crate::service::Affinity`].
+pub const AFFINITY: &str = "AFFINITY";
+/// `u32` interface index → [`crate::node::UplinkInfo`].
+pub const UPLINKS: &str = "UPLINKS";
+/// `u64` namespace cookie → [`crate::node::NetnsOwner`].
+pub const NETNS: &str = "NETNS";
+/// Array of `u64`, `BPF_F_MMAPABLE`, indexed by [`crate::node::config`].
+pub const CONFIG: &str = "CONFIG";
 /// Per-CPU array of `u64`, indexed by [`crate::counter::Counter`].
 pub const COUNTERS: &str = "COUNTERS";
 /// LRU: `u64` socket cookie → [`crate::sock::SockConn`].

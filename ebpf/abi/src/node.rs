@@ -1,11 +1,70 @@
 //! What the programs know of nodes.
 
+use crate::Addr;
+
 /// Value of `NODE_ADDRS`, keyed by [`crate::Addr`]: the addresses of this node itself.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NodeAddr {
-    /// Reserved, zero.
+    /// Bits of [`node_addr`].
     pub flags: u32,
+}
+
+/// Bits of [`NodeAddr::flags`].
+pub mod node_addr {
+    /// The address serves NodePorts and the HostPorts that name no address.
+    pub const NODE_PORTS: u32 = 1;
+}
+
+/// Value of `UPLINKS`, keyed by interface index (`u32`).
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct UplinkInfo {
+    /// The node's IPv4 address on it, the source of what the node translates; `::` for none.
+    pub addr4: Addr,
+    /// The node's IPv6 address on it, not a link-local one; `::` for none.
+    pub addr6: Addr,
+}
+
+/// Value of `NETNS`, keyed by the network namespace's cookie (`u64`, `SO_NETNS_COOKIE`): whose
+/// sockets are in it.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NetnsOwner {
+    /// The pod's IPv4 address, or the node's; `::` for none.
+    pub addr4: Addr,
+    /// The IPv6 address.
+    pub addr6: Addr,
+    /// Bits of [`netns`].
+    pub flags: u32,
+    /// Always zero.
+    pub zero: u32,
+}
+
+/// Bits of [`NetnsOwner::flags`].
+pub mod netns {
+    /// The node's own namespace.
+    pub const NODE: u32 = 1;
+}
+
+/// Words of `CONFIG`, each changed by one aligned 8-byte store.
+pub mod config {
+    /// Bits of [`flags`].
+    pub const FLAGS: u32 = 0;
+    /// Source ports that the node's own translations use: the first in the low 16 bits, the last
+    /// in the next 16, in host order; 0 none.
+    pub const NAT_PORTS: u32 = 1;
+    /// Elements of the map.
+    pub const WORDS: u32 = 16;
+
+    /// Bits of [`FLAGS`].
+    pub mod flags {
+        /// Sockets of pods are left to the packet path (`--socket-lb=host-only`).
+        pub const SOCKET_LB_HOST_ONLY: u64 = 1;
+        /// TCP from outside goes to a backend on another node with the client's own address, and
+        /// is answered from there (`--node-port-mode=dsr`).
+        pub const DSR: u64 = 2;
+    }
 }
 
 /// Value of `NODE_CIDRS` (an LPM trie keyed by [`crate::policy::LpmKey`]): where the pods of a node are.
@@ -18,4 +77,4 @@ pub struct NodeCidr {
     pub ifindex: u32,
 }
 
-crate::pod!(NodeAddr, NodeCidr);
+crate::pod!(NodeAddr, NodeCidr, UplinkInfo, NetnsOwner);

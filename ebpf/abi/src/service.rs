@@ -26,8 +26,17 @@ pub struct ServiceKey {
     pub port: PortBe,
     /// TCP, UDP or SCTP; 0 see `port`.
     pub proto: Proto,
-    /// Who asks: 0 everyone (the only one so far; `Local` traffic policies will use others).
+    /// Who asks: one of [`scope`].
     pub scope: u8,
+}
+
+/// Who asks for a frontend: [`ServiceKey::scope`].
+pub mod scope {
+    /// Pods and the node itself, and those outside, too, unless the frontend has
+    /// [`super::frontend::OUTSIDE_OWN`].
+    pub const EVERYONE: u8 = 0;
+    /// What comes in by an uplink (`externalTrafficPolicy: Local`).
+    pub const OUTSIDE: u8 = 1;
 }
 
 /// Value of `SERVICES`.
@@ -38,24 +47,37 @@ pub struct Service {
     pub set: SetId,
     /// How many backends the set has; 0 means: refuse.
     pub count: u32,
-    /// In the marker of an address: see [`marker`]. Else reserved, zero.
+    /// In the marker of an address: see [`marker`]; in a frontend: see [`frontend`].
     pub flags: u32,
     /// Session affinity by client address, in seconds; 0 none.
     pub affinity_secs: u32,
+    /// Which clients may use the frontend (`loadBalancerSourceRanges`): [`RangeKey::ranges`]; 0
+    /// everyone.
+    pub ranges: u32,
 }
 
 impl Service {
     /// From the first 8 bytes of a map value, read by one load, and the two fields after them.
     #[inline(always)]
-    pub const fn unpack(set_and_count: u64, flags: u32, affinity_secs: u32) -> Self {
+    pub const fn unpack(set_and_count: u64, flags: u32, affinity_secs: u32, ranges: u32) -> Self {
         let word = set_and_count.to_ne_bytes();
         Self {
             set: SetId(u32::from_ne_bytes([word[0], word[1], word[2], word[3]])),
             count: u32::from_ne_bytes([word[4], word[5], word[6], word[7]]),
             flags,
             affinity_secs,
+            ranges,
         }
     }
+}
+
+/// Flags of a frontend in `SERVICES`.
+pub mod frontend {
+    /// Who comes from outside finds the frontend under [`super::scope::OUTSIDE`].
+    pub const OUTSIDE_OWN: u32 = 1;
+    /// Without backends: drop in silence instead of refusing (`externalTrafficPolicy: Local` on a node
+    /// without a backend, where a load balancer must not take a refusal for the Service's answer).
+    pub const SILENT: u32 = 2;
 }
 
 /// Flags of an address's marker in `SERVICES`.
@@ -66,6 +88,17 @@ pub mod marker {
 }
 
 impl ServiceKey {
+    /// The address under which a frontend stands that every address of the node has which serves
+    /// NodePorts ([`crate::node::node_addr::NODE_PORTS`]): `0.0.0.0` or `::`. It has no marker.
+    #[inline(always)]
+    pub const fn node_wide(v4: bool) -> Addr {
+        if v4 {
+            Addr::from_v4([0; 4])
+        } else {
+            Addr([0; 4])
+        }
+    }
+
     /// The key of an address's marker.
     #[inline(always)]
     pub const fn marker(addr: Addr) -> Self {
@@ -118,4 +151,80 @@ pub enum BackendState {
     Removed = 2,
 }
 
-crate::pod!(SetId, BackendId, ServiceKey, Service, SlotKey, Backend);
+/// Key of `SOURCE_RANGES`, an LPM trie: which clients may use a frontend. The longest prefix that
+/// holds a client allows it; without any it is dropped.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RangeKey {
+    /// Bits that count, of all that follows: 64 and those of the address (whose IPv4 form has 96 more).
+    pub prefix_len: u32,
+    /// [`Service::ranges`].
+    pub ranges: u32,
+    /// 4 or 6: a prefix of IPv6 must not hold IPv4.
+    pub family: u32,
+    /// The address as it stands in packets, IPv4 in the first word and zero behind it.
+    pub addr: [u32; 4],
+}
+
+impl RangeKey {
+    /// The key of a prefix; `len` in bits of the address's own family.
+    #[inline(always)]
+    pub const fn prefix(ranges: u32, addr: Addr, len: u32) -> Self {
+        let v4 = addr.is_v4();
+        Self {
+            prefix_len: 64 + len,
+            ranges,
+            family: if v4 { 4 } else { 6 },
+            addr: if v4 {
+                [addr.v4_word(), 0, 0, 0]
+            } else {
+                addr.0
+            },
+        }
+    }
+
+    /// The key to look one client up by.
+    #[inline(always)]
+    pub const fn host(ranges: u32, addr: Addr) -> Self {
+        let len = if addr.is_v4() { 32 } else { 128 };
+        Self::prefix(ranges, addr, len)
+    }
+}
+
+/// Key of `AFFINITY`: a client of a frontend with session affinity.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AffinityKey {
+    /// The client: a pod's or node's address also where a socket asks.
+    pub client: Addr,
+    /// The frontend, with the scope that was asked.
+    pub frontend: ServiceKey,
+    /// Always zero.
+    pub zero: u32,
+}
+
+/// Value of `AFFINITY`: where the client went last.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Affinity {
+    /// The backend.
+    pub backend: BackendId,
+    /// Its incarnation then.
+    pub incarnation: u32,
+    /// When a new flow was last given to it, in ticks of 2^30 ns of the monotonic clock.
+    pub last_used: u32,
+    /// The set that it was chosen from: while it is the frontend's, the backend is a member.
+    pub set: SetId,
+}
+
+crate::pod!(
+    SetId,
+    BackendId,
+    ServiceKey,
+    Service,
+    SlotKey,
+    Backend,
+    RangeKey,
+    AffinityKey,
+    Affinity
+);

@@ -75,6 +75,8 @@ pub struct SockConn {
     pub id: BackendId,
     /// The backend's incarnation when it was chosen.
     pub incarnation: u32,
+    /// Cookie of the socket's network namespace.
+    pub netns: u64,
 }
 
 crate::pod!(SockAddr, SockKey, UdpFlow, SockConn);

@@ -20,10 +20,13 @@ fn policy_types_have_their_pinned_layout() {
 #[test]
 fn service_types_have_their_pinned_layout() {
     assert_eq!(size_of::<ServiceKey>(), 16 + 2 + 1 + 1);
-    assert_eq!(size_of::<Service>(), 4 + 4 + 4 + 4);
+    assert_eq!(size_of::<Service>(), 4 + 4 + 4 + 4 + 4);
     assert_eq!(offset_of!(Service, count), 4);
     assert_eq!(size_of::<SlotKey>(), 4 + 4);
     assert_eq!(size_of::<Backend>(), 16 + 2 + 1 + 1 + 4);
+    assert_eq!(size_of::<RangeKey>(), 4 + 4 + 4 + 16);
+    assert_eq!(size_of::<AffinityKey>(), 16 + 20 + 4);
+    assert_eq!(size_of::<Affinity>(), 4 * 4);
 }
 
 #[test]
@@ -32,7 +35,7 @@ fn socket_types_have_their_pinned_layout() {
     assert_eq!(size_of::<SockKey>(), 8 + 20 + 4);
     assert_eq!(offset_of!(SockKey, peer), 8);
     assert_eq!(size_of::<UdpFlow>(), 4 + 4);
-    assert_eq!(size_of::<SockConn>(), 20 + 20 + 4 + 4);
+    assert_eq!(size_of::<SockConn>(), 20 + 20 + 4 + 4 + 8);
 }
 
 #[test]
@@ -41,6 +44,8 @@ fn endpoint_and_node_types_have_their_pinned_layout() {
     assert_eq!(offset_of!(Endpoint, pod_mac), 48);
     assert_eq!(size_of::<NodeAddr>(), 4);
     assert_eq!(size_of::<NodeCidr>(), 8);
+    assert_eq!(size_of::<UplinkInfo>(), 16 + 16);
+    assert_eq!(size_of::<NetnsOwner>(), 16 + 16 + 4 + 4);
 }
 
 #[test]
@@ -62,7 +67,7 @@ fn conntrack_types_have_their_pinned_layout() {
     use crate::conntrack::*;
     assert_eq!(size_of::<Tuple>(), 16 + 16 + 2 + 2);
     assert_eq!(size_of::<CtKey>(), 16 + 16 + 2 + 2 + 4);
-    assert_eq!(size_of::<CtEntry>(), 8 + 8 + 36 + 11 * 4 + 4 * 4);
+    assert_eq!(size_of::<CtEntry>(), 8 + 8 + 36 + 12 * 4 + 3 * 4);
     assert_eq!(align_of::<CtEntry>(), 8);
     assert_eq!(offset_of!(CtEntry, ingress), 8);
     assert_eq!(offset_of!(CtEntry, other), 16);
