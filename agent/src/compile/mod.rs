@@ -1,6 +1,8 @@
 //! Pure: from objects and facts to what the kernel must hold.
 
 pub mod endpoint;
+pub mod nat_ports;
+pub mod node_port;
 pub mod policy;
 pub mod route;
 pub mod service;

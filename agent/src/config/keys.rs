@@ -97,6 +97,42 @@ pub(super) const KEYS: &[Key] = &[
         "Where /metrics, /healthz and /readyz are served, or none",
     ),
     key(
+        "healthz-address",
+        "ADDRESS",
+        Some("none"),
+        "Where load balancers ask for the node's health (kube-proxy's is 0.0.0.0:10256), or none",
+    ),
+    key(
+        "nodeport-addresses",
+        "CIDRS|primary",
+        None,
+        "Node addresses that serve NodePorts, CIDRs by comma, or the Node's InternalIPs [default: all but loopback and IPv6 link-local]",
+    ),
+    key(
+        "skip-services",
+        "NS/NAME",
+        None,
+        "Services to leave alone, by comma [default: none]",
+    ),
+    key(
+        "socket-lb",
+        "all|host-only",
+        Some("all"),
+        "Whose connections to Services are translated at the socket",
+    ),
+    key(
+        "nat-ports",
+        "FIRST-LAST",
+        Some("61000-65535"),
+        "Source ports of the node's own translations",
+    ),
+    key(
+        "node-port-mode",
+        "snat|dsr",
+        Some("snat"),
+        "How TCP from outside gets to a backend on another node, and back",
+    ),
+    key(
         "policy-established",
         "apply|keep",
         Some("apply"),

@@ -4,16 +4,21 @@
 mod keys;
 mod layers;
 mod print;
+mod service;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use weir_policy::Established;
 
-use crate::dataplane::resize::{RESIZABLE, Sizes};
+use crate::{
+    compile::{nat_ports::NatPorts, node_port::NodePortAddresses},
+    dataplane::resize::{RESIZABLE, Sizes},
+};
 
 pub use layers::{ConfigError, Layers, Origin, Value};
+pub use service::{NodePortMode, SocketLb, flag_word};
 
 /// Where Kubernetes objects come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +60,18 @@ pub struct Config {
     pub adopt_timeout: Duration,
     /// `metrics-address`; `None` when switched off with `none`.
     pub metrics_address: Option<SocketAddr>,
+    /// `healthz-address`: where load balancers ask for the node's health; `None` when `none`.
+    pub healthz_address: Option<SocketAddr>,
+    /// `nodeport-addresses`.
+    pub node_ports: NodePortAddresses,
+    /// `skip-services`: namespace and name of Services that are left alone.
+    pub skip_services: BTreeSet<(String, String)>,
+    /// `socket-lb`.
+    pub socket_lb: SocketLb,
+    /// `nat-ports`.
+    pub nat_ports: NatPorts,
+    /// `node-port-mode`.
+    pub node_port_mode: NodePortMode,
     /// `policy-established`: what a change of policy means to flows that are already there.
     pub policy_established: Established,
     /// `verify-interval`: zero when switched off.
@@ -121,7 +138,17 @@ impl Config {
             uplinks: layers.optional("uplinks", parse_list)?.unwrap_or_default(),
             mtu: layers.optional("mtu", parse_mtu)?,
             adopt_timeout: layers.require("adopt-timeout", parse_duration)?,
-            metrics_address: layers.require("metrics-address", parse_metrics_address)?,
+            metrics_address: layers.require("metrics-address", parse_listen_address)?,
+            healthz_address: layers.require("healthz-address", parse_listen_address)?,
+            node_ports: layers
+                .optional("nodeport-addresses", service::parse_node_ports)?
+                .unwrap_or_default(),
+            skip_services: layers
+                .optional("skip-services", service::parse_services)?
+                .unwrap_or_default(),
+            socket_lb: layers.require("socket-lb", service::parse_socket_lb)?,
+            nat_ports: layers.require("nat-ports", service::parse_nat_ports)?,
+            node_port_mode: layers.require("node-port-mode", service::parse_node_port_mode)?,
             policy_established: layers.require("policy-established", parse_established)?,
             verify_interval: layers.require("verify-interval", parse_duration)?,
             map_sizes: map_sizes(layers)?,
@@ -205,7 +232,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn parse_metrics_address(text: &str) -> Result<Option<SocketAddr>, String> {
+fn parse_listen_address(text: &str) -> Result<Option<SocketAddr>, String> {
     if text == "none" {
         return Ok(None);
     }

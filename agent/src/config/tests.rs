@@ -184,3 +184,37 @@ fn established_flows_are_judged_again_unless_the_configuration_says_keep() {
         "{message}"
     );
 }
+
+#[test]
+fn the_keys_around_services_have_kube_proxys_defaults_and_name_themselves_in_errors() {
+    use std::collections::BTreeSet;
+
+    let config_of = |args: &[&str]| config(&[&BASE[..], args].concat(), &[], "");
+    let default = config_of(&[]);
+    assert_eq!(default.node_ports, NodePortAddresses::All);
+    assert_eq!(default.skip_services, BTreeSet::new());
+    assert_eq!(default.socket_lb, SocketLb::All);
+    assert_eq!(default.node_port_mode, NodePortMode::Snat);
+    assert_eq!(default.nat_ports.to_string(), "61000-65535");
+    assert_eq!(default.healthz_address, None);
+    let other = config_of(&["--socket-lb", "host-only", "--node-port-mode", "dsr"]);
+    assert_eq!(other.socket_lb, SocketLb::HostOnly);
+    assert_eq!(other.node_port_mode, NodePortMode::Dsr);
+    for (flag, bad) in [
+        ("--nodeport-addresses", "eth0"),
+        ("--skip-services", "kube-dns"),
+        ("--socket-lb", "pods"),
+        ("--nat-ports", "61000"),
+        ("--node-port-mode", "ipvs"),
+        ("--healthz-address", "10256"),
+    ] {
+        let message = failure(&[&BASE[..], &[flag, bad]].concat(), &[], "");
+        assert!(
+            message.contains(&flag[2..]) && message.contains(bad),
+            "{message}"
+        );
+    }
+    let file = "skip-services: [kube-system/kube-dns, a/b]\n";
+    let args = [&BASE[..], &["--config", "/etc/weir.yaml"]].concat();
+    assert_eq!(config(&args, &[], file).skip_services.len(), 2);
+}

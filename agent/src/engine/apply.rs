@@ -6,6 +6,7 @@ use weir_api::{
     endpoint::AdoptRequest,
     error::{ApiError, Reason},
 };
+use weir_net::sysctl;
 
 use super::{
     Dirty, Engine, RETRY, SELF_CHECK,
@@ -161,6 +162,8 @@ impl Engine {
             return true;
         }
         let mut problems = self.services.problems();
+        let local = sysctl::read("ipv4/ip_local_port_range").unwrap_or_default();
+        problems.extend(self.nat_ports.problems(&local));
         // Maps first: a hook without them would refuse what is served.
         let result = self
             .services

@@ -28,6 +28,7 @@ pub use event::{Command, Event, Handle, Reply};
 
 use self::{adopt::Pending, local::Local, node::NodePart, policy::Policy, services::Services};
 use crate::{
+    compile::nat_ports::NatPortUse,
     config::Config,
     dataplane::{
         Counters, Features, PinnedView,
@@ -80,6 +81,7 @@ pub struct Engine {
     in_force: bool,
     policy: Policy,
     services: Services,
+    nat_ports: NatPortUse,
     local: Local,
     node: NodePart,
     pending: Vec<Pending>,
@@ -170,7 +172,6 @@ impl Engine {
         let mut engine = Self {
             view: PinnedView::open(&config.bpffs)?,
             counters: Counters::open(pins)?,
-            config,
             writes,
             attacher,
             store: Store::default(),
@@ -178,6 +179,7 @@ impl Engine {
             in_force: false,
             policy,
             services,
+            nat_ports: NatPortUse::new(config.nat_ports),
             local,
             node,
             pending: Vec::new(),
@@ -189,6 +191,7 @@ impl Engine {
             stats: Stats::default(),
             verify: Arc::default(),
             kernel,
+            config,
         };
         for (_, record) in engine.local.records.iter() {
             engine.policy.apply_endpoint(record);
@@ -264,6 +267,7 @@ impl Engine {
                         let policy = self.policy.apply(&change);
                         self.dirty.policy |= policy;
                         self.dirty.services |= self.services.apply(&change);
+                        self.nat_ports.apply(&change);
                         let node = change.key().kind == crate::state::Kind::Node;
                         self.dirty.node |= node;
                         if policy || node {
