@@ -1,22 +1,24 @@
-//! Native routing: from Node objects and the node's uplinks to routes, `NODE_CIDRS`, `NODE_ADDRS`
-//! and the node file.
+//! Native routing: from Node objects and the node's uplinks to routes, `NODE_CIDRS`, `NODE_ADDRS`,
+//! `UPLINKS` and the node file.
 
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use k8s_openapi::api::core::v1::Node;
-use weir_abi::{Addr, node::NodeCidr, policy::LpmKey};
+use weir_abi::{
+    Addr,
+    node::{NodeAddr, NodeCidr, UplinkInfo, node_addr},
+    policy::LpmKey,
+};
 use weir_api::node_file::NodeFile;
 use weir_net::{
     IpNetwork,
     netlink::{Route, RouteKind},
 };
 
+use super::node_port::NodePortAddresses;
 use crate::node::Uplink;
 
 /// Marks the routes that are ours (`rtm_protocol`; 87 is `W`, and nobody's in linux/rtnetlink.h).
@@ -79,8 +81,10 @@ pub struct Desired {
     pub routes: Vec<Route>,
     /// Where the pods of each node are.
     pub node_cidrs: BTreeMap<LpmKey, NodeCidr>,
-    /// This node's own addresses.
-    pub node_addrs: BTreeSet<Addr>,
+    /// This node's own addresses, and which of them serve NodePorts.
+    pub node_addrs: BTreeMap<Addr, NodeAddr>,
+    /// By interface index, the source of what the node translates.
+    pub uplinks: BTreeMap<u32, UplinkInfo>,
     /// For the plugin; `None` while the node is not known, or has no pod CIDR.
     pub file: Option<NodeFile>,
     /// What is wrong, by object.
@@ -98,28 +102,31 @@ pub struct Facts<'a> {
     pub addresses: &'a [IpAddr],
     /// The configured MTU of pods.
     pub mtu: Option<u32>,
+    /// Which addresses serve NodePorts.
+    pub node_ports: &'a NodePortAddresses,
 }
 
 /// Computes what must be in force.
 pub fn compile(nodes: &[NodeView], facts: Facts<'_>) -> Desired {
-    let mut desired = Desired::default();
-    for uplink in facts.uplinks {
-        desired
-            .node_addrs
-            .extend(uplink.addresses.iter().map(|a| Addr::from(a.ip())));
-    }
-    let all = facts.addresses.iter().map(|ip| Addr::from(*ip));
-    desired.node_addrs.extend(all);
-    let mut own_known = false;
+    let own = nodes.iter().find(|node| node.name == facts.name);
+    let internal = own.map_or(&[][..], |node| &node.internal_ips);
+    let mut desired = Desired {
+        node_addrs: own_addresses(facts, internal),
+        uplinks: facts
+            .uplinks
+            .iter()
+            .map(|uplink| (uplink.index, uplink_info(uplink, facts, internal)))
+            .collect(),
+        ..Desired::default()
+    };
     for node in nodes {
         if node.name == facts.name {
-            own_known = true;
             own_node(node, facts, &mut desired);
         } else {
             other_node(node, facts.uplinks, &mut desired);
         }
     }
-    if !own_known {
+    if own.is_none() {
         desired.problems.push(format!(
             "Node {}: not known to the source: pods cannot be added until it is (is --node-name right?)",
             facts.name
@@ -128,10 +135,45 @@ pub fn compile(nodes: &[NodeView], facts: Facts<'_>) -> Desired {
     desired
 }
 
+/// Those of all devices and of the Node object, with their flags.
+fn own_addresses(facts: Facts<'_>, internal: &[IpAddr]) -> BTreeMap<Addr, NodeAddr> {
+    let uplinks = facts.uplinks.iter().flat_map(|uplink| &uplink.addresses);
+    let all = uplinks.map(|network| network.ip());
+    let all = all.chain(facts.addresses.iter().chain(internal).copied());
+    all.map(|ip| {
+        let flags = if facts.node_ports.serve(ip, internal) {
+            node_addr::NODE_PORTS
+        } else {
+            0
+        };
+        (Addr::from(ip), NodeAddr { flags })
+    })
+    .collect()
+}
+
+/// The node's address of each family on an uplink: its InternalIP if that is there, else the first.
+/// An uplink without any speaks from the InternalIP of another device (unnumbered links, where the
+/// node's address is on the loopback).
+fn uplink_info(uplink: &Uplink, facts: Facts<'_>, internal: &[IpAddr]) -> UplinkInfo {
+    let pick = |v4: bool| {
+        let of_family = |ip: &&IpAddr| ip.is_ipv4() == v4;
+        let on = |ip: &&IpAddr| uplink.sources.contains(ip);
+        let elsewhere = |ip: &&IpAddr| facts.addresses.contains(ip);
+        let mut own = internal.iter().filter(of_family);
+        let picked = own
+            .clone()
+            .find(on)
+            .or_else(|| uplink.sources.iter().find(of_family))
+            .or_else(|| own.find(elsewhere));
+        picked.map_or_else(Addr::default, |ip| Addr::from(*ip))
+    };
+    UplinkInfo {
+        addr4: pick(true),
+        addr6: pick(false),
+    }
+}
+
 fn own_node(node: &NodeView, facts: Facts<'_>, desired: &mut Desired) {
-    desired
-        .node_addrs
-        .extend(node.internal_ips.iter().map(|ip| Addr::from(*ip)));
     for cidr in &node.pod_cidrs {
         desired.node_cidrs.insert(
             key(*cidr),

@@ -3,6 +3,7 @@
 
 pub mod attach;
 pub mod cgroup;
+pub mod config_words;
 mod counters;
 pub mod drop_log;
 pub mod endpoints;

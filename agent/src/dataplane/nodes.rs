@@ -1,10 +1,12 @@
-//! `NODE_ADDRS` and `NODE_CIDRS`, with a mirror of what the kernel holds.
+//! `NODE_ADDRS`, `NODE_CIDRS` and `UPLINKS`, each with a mirror of what the kernel holds.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 
+use aya::Pod;
 use weir_abi::{
     Addr, map,
-    node::{NodeAddr, NodeCidr},
+    node::{NodeAddr, NodeCidr, UplinkInfo},
     policy::LpmKey,
 };
 
@@ -13,12 +15,13 @@ use super::{
     pins::Pins,
     table::{Table, Trie, Writes},
 };
+use crate::compile::route::Desired;
 
-/// The two maps.
+/// The maps.
 pub struct NodeMaps {
-    addrs: Table<Addr, NodeAddr>,
+    addrs: Mirrored<Addr, NodeAddr>,
+    uplinks: Mirrored<u32, UplinkInfo>,
     cidrs: Trie<NodeCidr>,
-    actual_addrs: HashMap<Addr, NodeAddr>,
     actual_cidrs: HashMap<LpmKey, NodeCidr>,
 }
 
@@ -28,62 +31,90 @@ impl NodeMaps {
     /// # Errors
     /// They are not pinned, or the kernel's.
     pub fn open(pins: &Pins, writes: &Writes) -> Result<Self, Error> {
-        let addrs: Table<Addr, NodeAddr> = Table::open(pins, map::NODE_ADDRS, writes)?;
         let cidrs: Trie<NodeCidr> = Trie::open(pins, map::NODE_CIDRS, writes)?;
-        let (actual_addrs, actual_cidrs) = (addrs.entries()?, cidrs.entries()?);
+        let actual_cidrs = cidrs.entries()?;
         Ok(Self {
-            addrs,
+            addrs: Mirrored::open(pins, map::NODE_ADDRS, writes)?,
+            uplinks: Mirrored::open(pins, map::UPLINKS, writes)?,
             cidrs,
-            actual_addrs,
             actual_cidrs,
         })
     }
 
-    /// Writes what differs. What is there too much goes only if `remove`.
+    /// Writes what differs. Before the source has `synced`, nothing that is there is removed or
+    /// changed to less: the Node object that it hangs on may be still to come.
     ///
     /// # Errors
     /// The first write that fails.
-    pub fn sync(
-        &mut self,
-        addrs: &BTreeSet<Addr>,
-        cidrs: &BTreeMap<LpmKey, NodeCidr>,
-        remove: bool,
-    ) -> Result<(), Error> {
-        for addr in addrs {
-            let value = NodeAddr::default();
-            if self.actual_addrs.get(addr) != Some(&value) {
-                self.addrs.insert(addr, &value)?;
-                self.actual_addrs.insert(*addr, value);
-            }
-        }
-        for (key, value) in cidrs {
+    pub fn sync(&mut self, desired: &Desired, synced: bool) -> Result<(), Error> {
+        let keep_flags = |old: &NodeAddr, new: NodeAddr| NodeAddr {
+            flags: if synced {
+                new.flags
+            } else {
+                old.flags | new.flags
+            },
+        };
+        self.addrs.sync(&desired.node_addrs, keep_flags, synced)?;
+        let keep_source = |old: &UplinkInfo, new| if synced { new } else { *old };
+        self.uplinks.sync(&desired.uplinks, keep_source, synced)?;
+        for (key, value) in &desired.node_cidrs {
             if self.actual_cidrs.get(key) != Some(value) {
                 self.cidrs.insert(key, value)?;
                 self.actual_cidrs.insert(*key, *value);
             }
         }
-        if !remove {
+        if !synced {
             return Ok(());
-        }
-        let stale: Vec<Addr> = self
-            .actual_addrs
-            .keys()
-            .filter(|a| !addrs.contains(a))
-            .copied()
-            .collect();
-        for addr in stale {
-            self.addrs.remove(&addr)?;
-            self.actual_addrs.remove(&addr);
         }
         let stale: Vec<LpmKey> = self
             .actual_cidrs
             .keys()
-            .filter(|k| !cidrs.contains_key(k))
+            .filter(|k| !desired.node_cidrs.contains_key(k))
             .copied()
             .collect();
         for key in stale {
             self.cidrs.remove(&key)?;
             self.actual_cidrs.remove(&key);
+        }
+        Ok(())
+    }
+}
+
+/// A hash, and what it holds.
+struct Mirrored<K, V> {
+    table: Table<K, V>,
+    actual: HashMap<K, V>,
+}
+
+impl<K: Pod + Eq + Hash + Ord, V: Pod + PartialEq> Mirrored<K, V> {
+    fn open(pins: &Pins, name: &'static str, writes: &Writes) -> Result<Self, Error> {
+        let table: Table<K, V> = Table::open(pins, name, writes)?;
+        let actual = table.entries()?;
+        Ok(Self { table, actual })
+    }
+
+    /// Writes what differs; `merge` says what becomes of an entry that is there.
+    fn sync(
+        &mut self,
+        desired: &BTreeMap<K, V>,
+        merge: impl Fn(&V, V) -> V,
+        remove: bool,
+    ) -> Result<(), Error> {
+        for (key, value) in desired {
+            let old = self.actual.get(key);
+            let value = old.map_or(*value, |old| merge(old, *value));
+            if old != Some(&value) {
+                self.table.insert(key, &value)?;
+                self.actual.insert(*key, value);
+            }
+        }
+        if !remove {
+            return Ok(());
+        }
+        let stale = self.actual.keys().filter(|k| !desired.contains_key(k));
+        for key in stale.copied().collect::<Vec<K>>() {
+            self.table.remove(&key)?;
+            self.actual.remove(&key);
         }
         Ok(())
     }

@@ -34,6 +34,7 @@ use crate::{
         Counters, Features, PinnedView,
         attach::Attacher,
         cgroup,
+        config_words::ConfigWords,
         endpoints::EndpointMaps,
         load::Loaded,
         nodes::NodeMaps,
@@ -166,7 +167,9 @@ impl Engine {
         );
         let cgroup = config.cgroup.clone().map_or_else(cgroup::mount_root, Ok)?;
         let services = Services::new(ServiceMaps::open(pins, &writes)?, cgroup);
-        let node = NodePart::new(&config, Netlink::open()?, NodeMaps::open(pins, &writes)?)?;
+        let words = ConfigWords::open(pins, &writes)?;
+        let nodes = NodeMaps::open(pins, &writes)?;
+        let node = NodePart::new(&config, Netlink::open()?, nodes, words)?;
         let maps = EndpointMaps::open(pins, &writes)?;
         let local = Local::take_over(&config.state_dir, boot_id, maps, policy.slots())?;
         let mut engine = Self {

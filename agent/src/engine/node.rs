@@ -3,14 +3,19 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
+use weir_abi::node::config;
 use weir_net::Netlink;
 
 use super::endpoints::write_by_rename;
 use crate::{
-    compile::route::{self, Desired, Facts, NodeView},
-    config::Config,
+    compile::{
+        node_port::NodePortAddresses,
+        route::{self, Desired, Facts, NodeView},
+    },
+    config::{Config, flag_word},
     dataplane::{
         attach::{Attacher, Hook, Role, Side},
+        config_words::ConfigWords,
         nodes::NodeMaps,
     },
     node::{Network, Uplink, sysctl},
@@ -21,9 +26,13 @@ use crate::{
 pub struct NodePart {
     netlink: Netlink,
     maps: NodeMaps,
+    config: ConfigWords,
     name: String,
     named_uplinks: Vec<String>,
     mtu: Option<u32>,
+    node_ports: NodePortAddresses,
+    /// Words of `CONFIG` and what they must say.
+    words: [(u32, u64); 2],
     file: PathBuf,
     written: Option<Vec<u8>>,
     /// As last read.
@@ -41,14 +50,28 @@ impl NodePart {
     ///
     /// # Errors
     /// Netlink's.
-    pub fn new(config: &Config, netlink: Netlink, maps: NodeMaps) -> weir_net::Result<Self> {
+    pub fn new(
+        config: &Config,
+        netlink: Netlink,
+        maps: NodeMaps,
+        words: ConfigWords,
+    ) -> weir_net::Result<Self> {
         let network = Network::read(&netlink)?;
         Ok(Self {
             netlink,
             maps,
+            config: words,
             name: config.node_name.clone(),
             named_uplinks: config.uplinks.clone(),
             mtu: config.mtu,
+            node_ports: config.node_ports.clone(),
+            words: [
+                (
+                    config::FLAGS,
+                    flag_word(config.socket_lb, config.node_port_mode),
+                ),
+                (config::NAT_PORTS, config.nat_ports.word()),
+            ],
             file: config.state_dir.join(weir_api::node_file::NodeFile::NAME),
             written: None,
             network,
@@ -99,17 +122,16 @@ impl NodePart {
             uplinks: &self.uplinks,
             addresses: &self.network.own_addresses(),
             mtu: self.mtu,
+            node_ports: &self.node_ports,
         };
         self.desired = route::compile(&nodes, facts);
         if synced {
             problems.extend(self.desired.problems.iter().cloned());
         }
-        let Desired {
-            node_cidrs,
-            node_addrs,
-            ..
-        } = &self.desired;
-        if let Err(e) = self.maps.sync(node_addrs, node_cidrs, synced) {
+        for (word, value) in self.words {
+            failures.extend(self.config.ensure(word, value).err().map(|e| e.to_string()));
+        }
+        if let Err(e) = self.maps.sync(&self.desired, synced) {
             failures.push(e.to_string());
         }
         if let Err(e) = sysctl::forward_node(&mut sysctl::Kernel) {

@@ -18,6 +18,9 @@ pub struct Uplink {
     pub mtu: u32,
     /// Its addresses with their subnets.
     pub addresses: Vec<IpNetwork>,
+    /// Those that the node may speak from to other machines, in the kernel's order: no link-local,
+    /// tentative or deprecated ones.
+    pub sources: Vec<IpAddr>,
 }
 
 /// A reading of the node's network.
@@ -95,6 +98,7 @@ impl Network {
                 name: link.name.clone(),
                 mtu: link.mtu,
                 addresses: self.addresses_of(link.index),
+                sources: self.sources_of(link.index),
             })
             .collect();
         (uplinks, missing)
@@ -106,6 +110,14 @@ impl Network {
         let usable = |ip: &IpAddr| !ip.is_loopback() && !is_link_local(ip);
         let all = self.addresses.iter().map(|a| a.network.ip());
         all.filter(usable).collect()
+    }
+
+    fn sources_of(&self, index: u32) -> Vec<IpAddr> {
+        let on = self.addresses.iter().filter(|a| a.index == index);
+        let usable = on.filter(|a| !a.link_scope && !a.tentative && !a.deprecated);
+        let ips = usable.map(|a| a.network.ip());
+        ips.filter(|ip| !ip.is_loopback() && !is_link_local(ip))
+            .collect()
     }
 
     fn addresses_of(&self, index: u32) -> Vec<IpNetwork> {
@@ -139,6 +151,7 @@ mod tests {
             network: net(text),
             link_scope: false,
             tentative: false,
+            deprecated: false,
         };
         let loopback = Link {
             loopback: true,
@@ -196,6 +209,37 @@ mod tests {
             missing[0].contains("eth9") && missing[0].contains("--uplinks"),
             "{missing:?}"
         );
+    }
+
+    #[test]
+    fn sources_leave_out_what_is_link_local_tentative_or_deprecated() {
+        let mut network = network();
+        let address = |text: &str| Address {
+            index: 2,
+            network: net(text),
+            link_scope: false,
+            tentative: false,
+            deprecated: false,
+        };
+        network.addresses.extend([
+            address("fe80::1/64"),
+            Address {
+                link_scope: true,
+                ..address("169.254.7.7/16")
+            },
+            Address {
+                tentative: true,
+                ..address("2001:db8::2/64")
+            },
+            Address {
+                deprecated: true,
+                ..address("2001:db8::3/64")
+            },
+            address("2001:db8::4/64"),
+        ]);
+        let sources = &network.uplinks(&[], &[]).0[0].sources;
+        let texts: Vec<String> = sources.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["192.0.2.1", "2001:db8::1", "2001:db8::4"]);
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Address {
     pub link_scope: bool,
     /// Duplicate address detection still runs, or failed: it cannot be used.
     pub tentative: bool,
+    /// Still valid, but not to be taken for new connections.
+    pub deprecated: bool,
 }
 
 impl Netlink {
@@ -100,5 +102,6 @@ fn parse(message: RouteNetlinkMessage) -> Option<Address> {
         network: IpNetwork::new(local.or(address)?, message.header.prefix_len).ok()?,
         link_scope: message.header.scope == AddressScope::Link,
         tentative: flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed),
+        deprecated: flags.intersects(AddressFlags::Deprecated),
     })
 }

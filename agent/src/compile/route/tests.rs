@@ -4,6 +4,10 @@ fn net(text: &str) -> IpNetwork {
     text.parse().unwrap()
 }
 
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
 fn node(name: &str, cidrs: &[&str], ips: &[&str]) -> NodeView {
     NodeView {
         name: name.into(),
@@ -18,6 +22,7 @@ fn uplink() -> Uplink {
         name: "eth0".into(),
         mtu: 1450,
         addresses: vec![net("192.0.2.1/24"), net("2001:db8::1/64")],
+        sources: vec![ip("192.0.2.1"), ip("2001:db8::1")],
     }
 }
 
@@ -44,6 +49,7 @@ fn compiled(nodes: &[NodeView]) -> Desired {
             uplinks: &[uplink()],
             addresses: &["172.17.0.1".parse().unwrap()],
             mtu: None,
+            node_ports: &NodePortAddresses::All,
         },
     )
 }
@@ -88,13 +94,79 @@ fn own_addresses_are_those_of_the_object_of_the_uplinks_and_of_all_other_devices
     nodes[0].internal_ips.push("198.51.100.7".parse().unwrap());
     let addresses: Vec<String> = compiled(&nodes)
         .node_addrs
-        .iter()
+        .keys()
         .map(|a| a.to_ip().to_string())
         .collect();
     for own in ["192.0.2.1", "2001:db8::1", "198.51.100.7", "172.17.0.1"] {
         assert!(addresses.contains(&own.to_owned()), "{addresses:?}");
     }
     assert_eq!(addresses.len(), 4);
+}
+
+/// Which of the node's addresses serve NodePorts.
+fn serving(node_ports: &NodePortAddresses) -> Vec<String> {
+    let facts = Facts {
+        name: "n1",
+        uplinks: &[uplink()],
+        addresses: &[ip("172.17.0.1"), ip("fd00:9::1")],
+        mtu: None,
+        node_ports,
+    };
+    let addrs = compile(&two(), facts).node_addrs;
+    let serving = addrs
+        .iter()
+        .filter(|(_, value)| value.flags == node_addr::NODE_PORTS);
+    serving.map(|(addr, _)| addr.to_ip().to_string()).collect()
+}
+
+#[test]
+fn node_ports_are_served_at_the_addresses_that_the_key_names() {
+    let mut all = serving(&NodePortAddresses::All);
+    all.sort();
+    assert_eq!(all, ["172.17.0.1", "192.0.2.1", "2001:db8::1", "fd00:9::1"]);
+    let mut primary = serving(&NodePortAddresses::Primary);
+    primary.sort();
+    assert_eq!(primary, ["192.0.2.1", "2001:db8::1"]);
+    let within = NodePortAddresses::Within(vec![net("172.16.0.0/12"), net("fd00::/8")]);
+    let mut within = serving(&within);
+    within.sort();
+    assert_eq!(within, ["172.17.0.1", "fd00:9::1"]);
+}
+
+/// The source of an uplink with these sources, where the node's InternalIPs and the addresses of
+/// its other devices are those.
+fn sources(on: &[&str], internal: &[&str], elsewhere: &[&str]) -> [String; 2] {
+    let mut uplink = uplink();
+    uplink.sources = on.iter().map(|text| ip(text)).collect();
+    let addresses: Vec<IpAddr> = elsewhere.iter().map(|text| ip(text)).collect();
+    let facts = Facts {
+        name: "n1",
+        uplinks: &[uplink],
+        addresses: &addresses,
+        mtu: None,
+        node_ports: &NodePortAddresses::All,
+    };
+    let desired = compile(&[node("n1", &[], internal)], facts);
+    let UplinkInfo { addr4, addr6 } = desired.uplinks[&2];
+    [addr4, addr6].map(|addr| addr.to_ip().to_string())
+}
+
+#[test]
+fn an_uplink_speaks_from_the_nodes_internal_address_if_it_is_on_it_else_from_its_first() {
+    let on = ["192.0.2.7", "192.0.2.1", "2001:db8::7", "2001:db8::1"];
+    let internal = ["192.0.2.1", "2001:db8::1"];
+    assert_eq!(sources(&on, &internal, &[]), internal);
+    let others = ["198.51.100.1", "2001:db8:1::1"];
+    assert_eq!(sources(&on, &others, &others), ["192.0.2.7", "2001:db8::7"]);
+}
+
+#[test]
+fn an_uplink_without_an_address_takes_the_nodes_from_another_device_or_none() {
+    let internal = ["198.51.100.1", "2001:db8:1::1"];
+    assert_eq!(sources(&[], &internal, &internal), internal);
+    assert_eq!(sources(&[], &internal, &[]), ["::", "::"]);
+    let only_v6 = sources(&["2001:db8::1"], &["2001:db8::1"], &[]);
+    assert_eq!(only_v6, ["::", "2001:db8::1"]);
 }
 
 #[test]
@@ -107,6 +179,7 @@ fn the_node_file_takes_the_uplinks_mtu_unless_one_is_configured() {
         uplinks: &[uplink()],
         addresses: &[],
         mtu: Some(1400),
+        node_ports: &NodePortAddresses::All,
     };
     assert_eq!(compile(&two(), facts).file.unwrap().mtu, 1400);
 }
