@@ -140,6 +140,35 @@ pub fn is_node_addr(addr: &Addr) -> bool {
     NODE_ADDRS_MAP.get_ptr(addr).is_some()
 }
 
+/// What the node's own address serves: bits of [`weir_abi::node::node_addr`]; 0 also for an
+/// address that is not the node's.
+#[inline(always)]
+pub fn node_addr_flags(addr: &Addr) -> u32 {
+    // SAFETY: one word, copied at once.
+    NODE_ADDRS_MAP
+        .get_ptr(addr)
+        .map_or(0, |found| unsafe { (*found).flags })
+}
+
+/// Whose sockets are in the network namespace with this cookie.
+#[inline(always)]
+pub fn netns_owner(cookie: u64) -> Option<NetnsOwner> {
+    let found = NETNS_MAP.get_ptr(cookie)?;
+    // SAFETY: a map value is valid memory until the program ends.
+    let owner = unsafe { found.read() };
+    // A cookie is never given again, so its entry still being there means that it was there.
+    (NETNS_MAP.get_ptr(cookie) == Some(found)).then_some(owner)
+}
+
+/// A word of the configuration, by its index in [`config`].
+#[inline(always)]
+pub fn config_word(index: u32) -> u64 {
+    // SAFETY: one aligned word, which user space changes by one store.
+    CONFIG_MAP
+        .get_ptr(index)
+        .map_or(0, |word| unsafe { word.read_volatile() })
+}
+
 /// The uplink towards the node whose pods' prefix holds the address; 0 for none.
 #[inline(always)]
 pub fn uplink_to(addr: &Addr) -> u32 {

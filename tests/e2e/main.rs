@@ -10,6 +10,7 @@ mod kill_writes;
 mod lab;
 mod live;
 mod live_flows;
+mod netns;
 mod node_facts;
 mod node_state;
 mod nodes;

@@ -26,6 +26,11 @@ pub struct AdoptRequest {
     /// Path of the pod's network namespace, as the runtime named it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<String>,
+    /// Cookie of that namespace (`SO_NETNS_COOKIE`): by it the socket hooks know whose a socket is.
+    /// A plugin older than this field does not send it; the pod's sockets are then nobody's, and
+    /// Services choose among all their backends for each of its connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns_cookie: Option<u64>,
     /// Name of the host side of the veth pair.
     pub host_ifname: String,
     /// Index of the host side, in the node's namespace.

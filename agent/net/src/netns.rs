@@ -3,7 +3,10 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd},
+        unix::net::UnixDatagram,
+    },
     panic,
     path::Path,
     thread,
@@ -156,6 +159,18 @@ impl NetNs {
         &self.path
     }
 
+    /// The namespace's cookie (`SO_NETNS_COOKIE`, Linux 5.14): what programs know it by
+    /// (`bpf_get_netns_cookie`). Unique until the next boot, never 0, never given again.
+    pub fn cookie(&self) -> Result<u64> {
+        self.run(|| cookie_here().map_err(|e| Error::call("SO_NETNS_COOKIE", &self.path, e)))?
+    }
+
+    /// [`NetNs::cookie`] of the calling thread's namespace.
+    pub fn current_cookie() -> Result<u64> {
+        cookie_here()
+            .map_err(|e| Error::call("SO_NETNS_COOKIE", "the thread's network namespace", e))
+    }
+
     /// Runs `f` inside the namespace, on a thread of its own that ends with it: the caller's
     /// thread stays where it is. A panic in `f` is the caller's. Sockets and `/proc/sys/net` files
     /// opened in `f` belong to the namespace.
@@ -187,6 +202,29 @@ fn on_thread<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T> {
             Err(panic) => panic::resume_unwind(panic),
         }
     })
+}
+
+/// The cookie of the namespace that the calling thread is in: any socket tells it.
+#[expect(unsafe_code, reason = "getsockopt has no safe wrapper for this option")]
+fn cookie_here() -> io::Result<u64> {
+    let socket = UnixDatagram::unbound()?;
+    let mut cookie = 0u64;
+    let mut len = size_of_val(&cookie) as libc::socklen_t;
+    // SAFETY: the option writes at most `len` bytes, the cookie's, and their number to `len`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(cookie)
+    }
 }
 
 /// `NS_GET_NSTYPE` (linux/nsfs.h, Linux 4.11): the `CLONE_NEW…` flag of a namespace file.

@@ -2,6 +2,7 @@
 
 pub mod endpoint;
 pub mod nat_ports;
+pub mod netns;
 pub mod node_port;
 pub mod policy;
 pub mod route;

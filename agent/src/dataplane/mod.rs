@@ -11,6 +11,7 @@ mod error;
 pub mod features;
 pub mod live;
 pub mod load;
+pub mod netns;
 pub mod nodes;
 pub mod object;
 pub mod pins;

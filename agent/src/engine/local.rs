@@ -15,6 +15,7 @@ use crate::{
         Error,
         attach::{Attacher, Hook, Role, Side},
         endpoints::EndpointMaps,
+        netns::NetnsMap,
     },
     node::sysctl,
 };
@@ -24,6 +25,7 @@ pub struct Local {
     /// What is remembered.
     pub records: Endpoints,
     maps: EndpointMaps,
+    netns: NetnsMap,
     /// Whose entries and programs are in place, as last seen.
     in_place: BTreeSet<Key>,
     /// To be taken out of the kernel, then forgotten.
@@ -41,6 +43,7 @@ impl Local {
         state_dir: &Path,
         boot_id: &str,
         maps: EndpointMaps,
+        netns: NetnsMap,
         slots: u32,
     ) -> io::Result<Self> {
         let reserved = maps.by_ifindex().values().map(|e| e.slot).collect();
@@ -54,6 +57,7 @@ impl Local {
         Ok(Self {
             records,
             maps,
+            netns,
             in_place: BTreeSet::new(),
             leaving: BTreeSet::new(),
             orphans: BTreeMap::new(),
@@ -126,6 +130,7 @@ impl Local {
     fn take_out(&mut self, record: &Record, attacher: &Attacher) -> Result<(), Error> {
         if let Ok(entry) = entry(record) {
             self.maps.remove_addresses(&entry)?;
+            self.set_netns(record)?;
             for hook in hooks(record) {
                 attacher.detach_hook(&hook)?;
             }
@@ -134,7 +139,17 @@ impl Local {
         Ok(())
     }
 
-    /// Puts an endpoint into the kernel, after its policy: device, programs, addresses.
+    /// Makes the socket hooks know whose the endpoint's namespace is, among those that stay.
+    fn set_netns(&mut self, record: &Record) -> Result<(), Error> {
+        let Some(cookie) = record.attachment.netns_cookie else {
+            return Ok(());
+        };
+        let stay = self.records.iter().filter(|(key, _)| !self.is_leaving(key));
+        let owner = compile::netns::pod(cookie, stay.map(|(_, r)| &r.attachment));
+        self.netns.set(cookie, owner)
+    }
+
+    /// Puts an endpoint into the kernel, after its policy: device, programs, namespace, addresses.
     ///
     /// # Errors
     /// The first step that fails; the later ones are not done then.
@@ -153,6 +168,7 @@ impl Local {
                 .and_then(|_| attacher.check(&hook))
                 .map_err(|e| e.to_string())?;
         }
+        self.set_netns(&record).map_err(|e| e.to_string())?;
         self.maps.set_addresses(&entry).map_err(|e| e.to_string())?;
         self.in_place.insert(key.clone());
         Ok(())
@@ -191,7 +207,19 @@ impl Local {
                 .and_then(|()| self.maps.remove_device(&stranger));
             problems.extend(removed.err().map(|e| e.to_string()));
         }
+        problems.extend(self.sweep_netns().err().map(|e| e.to_string()));
         self.sweep_links(attacher, problems);
+    }
+
+    /// Removes the namespaces of neither a record nor a leftover whose device is there.
+    fn sweep_netns(&mut self) -> Result<(), Error> {
+        let cookies = self.records.iter().map(|(_, r)| r.attachment.netns_cookie);
+        let known: BTreeSet<u64> = cookies.flatten().collect();
+        let orphans: Vec<Endpoint> = self.orphans.values().copied().collect();
+        self.netns.retain(|cookie, owner| {
+            let same = |e: &Endpoint| (e.addr4, e.addr6) == (owner.addr4, owner.addr6);
+            known.contains(&cookie) || orphans.iter().any(same)
+        })
     }
 
     fn sweep_links(&self, attacher: &Attacher, problems: &mut Vec<String>) {

@@ -37,6 +37,7 @@ use crate::{
         config_words::ConfigWords,
         endpoints::EndpointMaps,
         load::Loaded,
+        netns::{Kept, NetnsMap},
         nodes::NodeMaps,
         pins::{Lock, Pins},
         policy::PolicyMaps,
@@ -168,10 +169,13 @@ impl Engine {
         let cgroup = config.cgroup.clone().map_or_else(cgroup::mount_root, Ok)?;
         let services = Services::new(ServiceMaps::open(pins, &writes)?, cgroup);
         let words = ConfigWords::open(pins, &writes)?;
+        let netns = |kept| NetnsMap::open(pins, kept, &writes);
         let nodes = NodeMaps::open(pins, &writes)?;
-        let node = NodePart::new(&config, Netlink::open()?, nodes, words)?;
+        let own = netns(Kept::Node)?;
+        let node = NodePart::new(&config, Netlink::open()?, nodes, words, own)?;
         let maps = EndpointMaps::open(pins, &writes)?;
-        let local = Local::take_over(&config.state_dir, boot_id, maps, policy.slots())?;
+        let pods = netns(Kept::Pods)?;
+        let local = Local::take_over(&config.state_dir, boot_id, maps, pods, policy.slots())?;
         let mut engine = Self {
             view: PinnedView::open(&config.bpffs)?,
             counters: Counters::open(pins)?,

@@ -1,21 +1,24 @@
 //! The node's part of the engine: reads the network, keeps routes, node maps, sysctls, uplink
 //! programs and the node file as they must be.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
 use weir_abi::node::config;
-use weir_net::Netlink;
+use weir_net::{NetNs, Netlink};
 
 use super::endpoints::write_by_rename;
 use crate::{
     compile::{
+        self,
         node_port::NodePortAddresses,
         route::{self, Desired, Facts, NodeView},
     },
     config::{Config, flag_word},
     dataplane::{
+        Error,
         attach::{Attacher, Hook, Role, Side},
         config_words::ConfigWords,
+        netns::NetnsMap,
         nodes::NodeMaps,
     },
     node::{Network, Uplink, sysctl},
@@ -27,6 +30,9 @@ pub struct NodePart {
     netlink: Netlink,
     maps: NodeMaps,
     config: ConfigWords,
+    netns: NetnsMap,
+    /// Of the node's own namespace, the one the agent runs in.
+    cookie: u64,
     name: String,
     named_uplinks: Vec<String>,
     mtu: Option<u32>,
@@ -55,12 +61,15 @@ impl NodePart {
         netlink: Netlink,
         maps: NodeMaps,
         words: ConfigWords,
+        netns: NetnsMap,
     ) -> weir_net::Result<Self> {
         let network = Network::read(&netlink)?;
         Ok(Self {
             netlink,
             maps,
             config: words,
+            netns,
+            cookie: NetNs::current_cookie()?,
             name: config.node_name.clone(),
             named_uplinks: config.uplinks.clone(),
             mtu: config.mtu,
@@ -134,6 +143,7 @@ impl NodePart {
         if let Err(e) = self.maps.sync(&self.desired, synced) {
             failures.push(e.to_string());
         }
+        failures.extend(self.sync_netns(&own_ips).err().map(|e| e.to_string()));
         if let Err(e) = sysctl::forward_node(&mut sysctl::Kernel) {
             failures.push(e.to_string());
         }
@@ -154,6 +164,13 @@ impl NodePart {
             })
         });
         hooks.filter(|hook| attacher.has_program(hook)).collect()
+    }
+
+    /// Makes the socket hooks know the node's own namespace, and no other for it.
+    fn sync_netns(&mut self, own_ips: &[IpAddr]) -> Result<(), Error> {
+        let owner = compile::netns::node(&self.uplinks, own_ips);
+        self.netns.set(self.cookie, Some(owner))?;
+        self.netns.retain(|cookie, _| cookie == self.cookie)
     }
 
     fn sync_uplinks(&self, attacher: &Attacher, synced: bool, problems: &mut Vec<String>) {

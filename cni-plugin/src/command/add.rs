@@ -184,7 +184,8 @@ impl Attachment<'_> {
             self.plan.host_ifname,
             self.config.socket.display()
         ));
-        let adopted = client.adopt(&self.request(index));
+        let cookie = self.netns.cookie()?;
+        let adopted = client.adopt(&self.request(index, cookie));
         // Only a refusal says for certain that nothing is adopted.
         undo.agent = !matches!(
             adopted,
@@ -195,12 +196,13 @@ impl Attachment<'_> {
         interrupt.check()
     }
 
-    fn request(&self, host_ifindex: u32) -> AdoptRequest {
+    fn request(&self, host_ifindex: u32, netns_cookie: u64) -> AdoptRequest {
         AdoptRequest {
             container_id: self.call.container_id.clone(),
             ifname: self.call.ifname.clone(),
             network: self.config.name.clone(),
             netns: Some(self.call.netns.clone()),
+            netns_cookie: Some(netns_cookie),
             host_ifname: self.plan.host_ifname.to_owned(),
             host_ifindex,
             host_mac: self.plan.host_mac.to_string(),
