@@ -8,6 +8,7 @@ mod compile;
 mod flow;
 mod machine;
 mod pins;
+mod services;
 mod stats;
 mod world;
 
@@ -27,6 +28,22 @@ struct Cli {
 enum Bench {
     /// Compiling policies, changing one, and judging new flows
     Policy(PolicyArgs),
+    /// Requests through Services, programming them, and memory, beside kube-proxy's rules
+    Services(services::ServicesArgs),
+    /// Answers requests (internal)
+    #[command(hide = true)]
+    ServicesServer {
+        #[arg(long)]
+        port: u16,
+        #[arg(long)]
+        cpu: usize,
+    },
+    /// Makes requests (internal)
+    #[command(hide = true)]
+    ServicesClient {
+        #[arg(long)]
+        cpu: usize,
+    },
     /// Compiles once and says what it took (internal: memory is that of a process)
     #[command(hide = true)]
     PolicyCompile(world::Size),
@@ -48,6 +65,9 @@ fn main() -> ExitCode {
     let result = match Cli::parse().bench {
         Bench::Policy(args) => policy(&args),
         Bench::PolicyCompile(size) => compile::child(&size),
+        Bench::Services(args) => show(&services::runs(&args), args.json),
+        Bench::ServicesServer { port, cpu } => services::serve(port, cpu),
+        Bench::ServicesClient { cpu } => services::ask(cpu),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -60,31 +80,41 @@ fn main() -> ExitCode {
 
 fn policy(args: &PolicyArgs) -> Result<()> {
     let size = &args.size;
-    if !args.json {
+    let parts: [services::Run<'_>; 3] = [
+        (
+            "compiling from nothing …",
+            Box::new(|| Ok(vec![compile::run(size)?])),
+        ),
+        (
+            "one change at a time …",
+            Box::new(|| Ok(vec![change::run(size, args.changes)?])),
+        ),
+        (
+            "new flows in the kernel …",
+            Box::new(|| Ok(vec![flow::run(size)?])),
+        ),
+    ];
+    show(&parts, args.json)
+}
+
+/// Runs parts and prints what each found, at once or as one JSON document at the end.
+fn show(parts: &[services::Run<'_>], json: bool) -> Result<()> {
+    if !json {
         println!("{}", machine::line());
     }
-    let parts: [Part<'_>; 3] = [
-        ("compiling from nothing …", &|| compile::run(size)),
-        ("one change at a time …", &|| {
-            change::run(size, args.changes)
-        }),
-        ("new flows in the kernel …", &|| flow::run(size)),
-    ];
     let mut sections = Vec::new();
     for (name, run) in parts {
         eprintln!("{name}");
-        let section = run()?;
-        if !args.json {
-            println!("\n{section}");
+        for section in run()? {
+            if !json {
+                println!("\n{section}");
+            }
+            sections.push(section);
         }
-        sections.push(section);
     }
-    if args.json {
+    if json {
         let document = serde_json::json!({"machine": machine::line(), "sections": sections});
         println!("{document:#}");
     }
     Ok(())
 }
-
-/// A part of a benchmark: what is said of it while it runs, and how it is run.
-type Part<'a> = (&'static str, &'a dyn Fn() -> Result<stats::Section>);

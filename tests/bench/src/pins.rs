@@ -1,9 +1,9 @@
 //! A node for one measurement: a network namespace and a bpffs that are gone with their thread.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya::EbpfLoader;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -46,4 +46,15 @@ pub fn with_maps(name: &str) -> Result<Pins> {
     }
     loader.load(&object).context("loading the object")?;
     Ok(pins)
+}
+
+/// The folder of maps below an agent's folder of pins, which has one for each layout.
+pub fn maps_below(pins: &Path) -> Result<PathBuf> {
+    for entry in std::fs::read_dir(pins).with_context(|| pins.display().to_string())? {
+        let maps = entry?.path().join("maps");
+        if maps.is_dir() {
+            return Ok(maps);
+        }
+    }
+    bail!("no maps below {}", pins.display())
 }

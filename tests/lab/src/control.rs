@@ -14,7 +14,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::bin;
 use crate::spawn::{self, Place};
 use crate::wire::{
-    Answer, Command, Exchange, ExchangeReport, Listen, Outcome, Probe, Request, Response, Seen,
+    Answer, Command, Exchange, ExchangeReport, Listen, Load, LoadReport, Outcome, Probe, Request,
+    Response, Seen,
 };
 
 type Callback = Box<dyn FnOnce(Answer) + Send>;
@@ -169,6 +170,38 @@ impl Control {
             report,
         })
     }
+
+    /// Begins a load.
+    ///
+    /// # Errors
+    /// When the server is gone.
+    pub fn load(self: &Arc<Self>, load: Load) -> Result<RunningLoad> {
+        let (sender, report) = mpsc::channel();
+        let id = self.send(
+            Command::Load(load),
+            Box::new(move |answer| {
+                if let Answer::Load(report) = answer {
+                    let _ = sender.send(report);
+                }
+            }),
+        )?;
+        Ok(RunningLoad {
+            control: Arc::clone(self),
+            id,
+            report,
+        })
+    }
+
+    /// Has the server close each connection after its next answer, as one does that is told to end.
+    ///
+    /// # Errors
+    /// When the server is gone.
+    pub fn drain(&self) -> Result<()> {
+        match self.call(Command::Drain)? {
+            Answer::Draining => Ok(()),
+            other => bail!("{}: {other:?}", self.name),
+        }
+    }
 }
 
 impl Drop for Control {
@@ -193,6 +226,25 @@ impl RunningExchange {
     pub fn stop(self) -> Result<ExchangeReport> {
         self.control.call(Command::Stop(self.id))?;
         self.report.recv().context("the pod's server is gone")
+    }
+}
+
+/// A load that goes on until it is stopped or reaches its bounds.
+#[derive(Debug)]
+pub struct RunningLoad {
+    control: Arc<Control>,
+    id: u64,
+    report: mpsc::Receiver<LoadReport>,
+}
+
+impl RunningLoad {
+    /// Stops it, if it has not ended, and returns what became of it.
+    ///
+    /// # Errors
+    /// When the server is gone.
+    pub fn stop(self) -> Result<LoadReport> {
+        self.control.call(Command::Stop(self.id))?;
+        self.report.recv().context("the server is gone")
     }
 }
 

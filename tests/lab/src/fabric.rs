@@ -1,6 +1,7 @@
 //! The network between the nodes: a bridge in a namespace of its own, which is also the nodes'
 //! gateway and all that is outside the cluster.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -8,7 +9,7 @@ use ipnetwork::IpNetwork;
 
 use crate::netlink;
 use crate::node::{Holder, Node, UPLINK};
-use crate::spawn::run_in;
+use crate::spawn::{Place, run_in};
 
 /// The bridge in the fabric namespace.
 const BRIDGE: &str = "fabric";
@@ -28,15 +29,34 @@ pub(crate) fn raise(fabric: &Holder, mtu: u32) -> Result<()> {
 
 /// Connects a node to the fabric, both families.
 pub(crate) fn wire(fabric: &Holder, node: &Node, mtu: u32) -> Result<()> {
-    let inside = node.place().net_only();
-    let target = PathBuf::from(format!("/proc/{}/ns/net", node.holder_pid()));
+    plug(fabric, &node.name, node.holder_pid(), &node.addresses, mtu)?;
+    // The way back from outside the cluster to its pods.
     run_in(&fabric.place.net_only(), || {
-        netlink::add_uplink(&node.name, UPLINK, &target, BRIDGE, mtu)
+        for (cidr, via) in node.pod_cidrs.iter().zip(node.addresses) {
+            netlink::add_route(*cidr, BRIDGE, via)?;
+        }
+        Ok(())
+    })
+}
+
+/// Gives the network namespace of a process an uplink with these addresses and the gateway as its
+/// default route; `name` is the other end's, on the fabric.
+pub(crate) fn plug(
+    fabric: &Holder,
+    name: &str,
+    pid: u32,
+    addresses: &[IpAddr; 2],
+    mtu: u32,
+) -> Result<()> {
+    let inside = Place::of_process(pid)?.net_only();
+    let target = PathBuf::from(format!("/proc/{pid}/ns/net"));
+    run_in(&fabric.place.net_only(), || {
+        netlink::add_uplink(name, UPLINK, &target, BRIDGE, mtu)
     })?;
     run_in(&inside, || {
         no_surprises(UPLINK)?;
         netlink::raise(UPLINK)?;
-        for (address, gateway) in node.addresses.iter().zip(GATEWAY) {
+        for (address, gateway) in addresses.iter().zip(GATEWAY) {
             let gateway: IpNetwork = gateway.parse()?;
             netlink::add_address(UPLINK, IpNetwork::new(*address, gateway.prefix())?)?;
             let all = if address.is_ipv4() {
@@ -47,13 +67,6 @@ pub(crate) fn wire(fabric: &Holder, node: &Node, mtu: u32) -> Result<()> {
             netlink::add_route(all.parse()?, UPLINK, gateway.ip())?;
         }
         anyhow::Ok(())
-    })?;
-    // The way back from outside the cluster to its pods.
-    run_in(&fabric.place.net_only(), || {
-        for (cidr, via) in node.pod_cidrs.iter().zip(node.addresses) {
-            netlink::add_route(*cidr, BRIDGE, via)?;
-        }
-        Ok(())
     })
 }
 

@@ -10,6 +10,7 @@ use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
 use crate::cgroup::{self, Owner};
+use crate::client::OutsideClient;
 use crate::cluster::{self, Cluster};
 use crate::control::Control;
 use crate::hold::{ROOT, Role};
@@ -96,6 +97,7 @@ pub struct Lab {
     fabric: Holder,
     cgroup: PathBuf,
     next_pod: AtomicU32,
+    mtu: u32,
 }
 
 impl Lab {
@@ -147,6 +149,7 @@ impl Lab {
             fabric,
             cgroup,
             next_pod: AtomicU32::new(1),
+            mtu: builder.mtu,
         })
     }
 
@@ -303,6 +306,21 @@ impl Lab {
         let control = Control::start_at(&format!("ip:{address}"), place, Some(address))?;
         control.listen(listen)?;
         Ok(Arc::new(control))
+    }
+
+    /// Starts a client outside the cluster: a machine of its own on the fabric, neither node nor pod,
+    /// with an address of each family. `number` (0 to 49) tells it from others.
+    ///
+    /// # Errors
+    /// When the namespace or the link is refused.
+    pub fn add_client(&self, number: u8) -> Result<OutsideClient> {
+        let place = Place {
+            net: None,
+            ..self.fabric()
+        }
+        .with_new_net()
+        .in_cgroup(&self.cgroup.join("uncovered"))?;
+        OutsideClient::start(number, place, &self.fabric, self.mtu)
     }
 
     /// Starts a server among a node's own (host) processes.

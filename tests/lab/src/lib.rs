@@ -18,6 +18,7 @@
 //! ```
 
 pub mod cgroup;
+pub mod client;
 pub mod cluster;
 pub mod control;
 pub mod demo;
@@ -32,6 +33,7 @@ pub mod pod;
 pub mod registry;
 pub mod runtime;
 pub mod server;
+pub mod service;
 pub mod spawn;
 pub mod wire;
 
@@ -39,11 +41,15 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+pub use client::OutsideClient;
 pub use cluster::Cluster;
 pub use lab::{Lab, LabBuilder};
 pub use node::Node;
 pub use pod::{Pod, PodSpec};
-pub use wire::{Exchange, ExchangeReport, Listen, Outcome, Probe, Proto, Seen};
+pub use service::{Backend, ServiceSpec};
+pub use wire::{
+    Exchange, ExchangeReport, Listen, Load, LoadReport, Outcome, Probe, Proto, Requests, Seen,
+};
 
 /// The path of one of Weir's programs: in `WEIR_BIN_DIR`, else beside the running program, else
 /// (for a test, which cargo puts in `deps/`) in the folder above.

@@ -1,6 +1,7 @@
 //! What the lab and its pod servers say to each other: one JSON document a line, over the socket
 //! that is the server's standard input.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -75,6 +76,9 @@ pub struct Probe {
     /// UDP without connect(): each datagram is sent with sendto.
     #[serde(default)]
     pub unconnected: bool,
+    /// The client's own port; 0 lets the kernel choose.
+    #[serde(default)]
+    pub source_port: u16,
 }
 
 impl Probe {
@@ -99,6 +103,7 @@ impl Probe {
             timeout_ms: 1000,
             bytes: 0,
             unconnected: false,
+            source_port: 0,
         }
     }
 
@@ -106,6 +111,15 @@ impl Probe {
     #[must_use]
     pub fn timeout_ms(self, timeout_ms: u64) -> Self {
         Self { timeout_ms, ..self }
+    }
+
+    /// The same probe from a port of its own.
+    #[must_use]
+    pub fn from_port(self, source_port: u16) -> Self {
+        Self {
+            source_port,
+            ..self
+        }
     }
 
     /// The same probe, which also has this many bytes echoed.
@@ -184,6 +198,48 @@ pub struct ExchangeReport {
     pub error: Option<String>,
 }
 
+/// How a [`Load`] makes its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Requests {
+    /// Each on a TCP connection of its own.
+    Short,
+    /// All on one TCP connection; a new one where the server has closed the last one after an answer.
+    KeepAlive,
+    /// All from one unconnected UDP socket.
+    Datagrams,
+}
+
+/// Requests at a steady pace, each of which must be answered; bounded in count and in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// The address and port to ask.
+    pub target: SocketAddr,
+    /// How.
+    pub requests: Requests,
+    /// Milliseconds between requests.
+    pub every_ms: u64,
+    /// Most requests.
+    pub count: u64,
+    /// Milliseconds until it ends by itself.
+    pub limit_ms: u64,
+}
+
+/// What became of a [`Load`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadReport {
+    /// Requests that were made.
+    pub sent: u64,
+    /// Requests that were answered.
+    pub answered: u64,
+    /// Connections that were opened.
+    pub connections: u64,
+    /// Who answered how many.
+    pub by: BTreeMap<String, u64>,
+    /// What went wrong, the first ten.
+    pub errors: Vec<String>,
+}
+
 /// A request to a pod server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -196,7 +252,11 @@ pub enum Command {
     Seen,
     /// Begin an exchange; answered when it has been stopped or has failed.
     Exchange(Exchange),
-    /// Stop the exchange that the request of this number began.
+    /// Begin a load; answered when it has been stopped or has ended.
+    Load(Load),
+    /// Close each connection after its next answer, as a server does that is told to end.
+    Drain,
+    /// Stop the exchange or load that the request of this number began.
     Stop(u64),
 }
 
@@ -221,6 +281,10 @@ pub enum Answer {
     Seen(Vec<Seen>),
     /// Outcome of `Exchange`.
     Exchange(ExchangeReport),
+    /// Outcome of `Load`.
+    Load(LoadReport),
+    /// Answer to `Drain`.
+    Draining,
     /// Answer to `Stop`.
     Stopped,
     /// The command failed.

@@ -57,7 +57,7 @@ async fn accept(shared: Arc<Shared>, listener: AsyncFd<OwnedFd>) {
         if let Ok(Ok(stream)) = ready.try_io(|listener| accept_one(listener.get_ref())) {
             let number = count.fetch_add(1, Ordering::Relaxed) + 1;
             let greeting = format!("{MAGIC} {} {number}\n", shared.name);
-            tokio::spawn(greet_and_echo(stream, greeting));
+            tokio::spawn(greet_and_echo(Arc::clone(&shared), stream, greeting));
         }
     }
 }
@@ -87,13 +87,16 @@ pub fn stream_of(fd: OwnedFd) -> io::Result<TcpStream> {
     TcpStream::from_std(stream)
 }
 
-async fn greet_and_echo(mut stream: TcpStream, greeting: String) {
+async fn greet_and_echo(shared: Arc<Shared>, mut stream: TcpStream, greeting: String) {
     if stream.write_all(greeting.as_bytes()).await.is_err() {
         return;
     }
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(length) = stream.read(&mut buffer).await {
         if length == 0 || stream.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+        if shared.draining.load(Ordering::Relaxed) {
             return;
         }
     }

@@ -3,6 +3,7 @@
 
 mod capture;
 mod listen;
+mod load;
 mod probe;
 mod socket;
 mod stream;
@@ -10,6 +11,7 @@ mod stream;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
@@ -32,6 +34,8 @@ struct Shared {
     bind: Option<IpAddr>,
     /// Stop signals of running exchanges.
     exchanges: Mutex<HashMap<u64, watch::Sender<bool>>>,
+    /// Whether connections are closed after their next answer.
+    draining: AtomicBool,
     /// Bounds the probes under way.
     probes: Semaphore,
 }
@@ -61,6 +65,7 @@ async fn serve(name: String, bind: Option<IpAddr>) -> Result<()> {
         bind,
         seen: capture::Record::default(),
         exchanges: Mutex::new(HashMap::new()),
+        draining: AtomicBool::new(false),
         probes: Semaphore::new(PROBES_AT_ONCE),
     });
     capture::start(shared.seen.clone(), bind).context("opening a packet socket")?;
@@ -108,11 +113,14 @@ async fn handle(shared: &Arc<Shared>, id: u64, command: Command) -> Answer {
         }
         Command::Seen => Answer::Seen(shared.seen.list()),
         Command::Exchange(exchange) => {
-            let (stop, stopped) = watch::channel(false);
-            if let Ok(mut running) = shared.exchanges.lock() {
-                running.insert(id, stop);
-            }
-            Answer::Exchange(stream::run(exchange, stopped).await)
+            Answer::Exchange(stream::run(exchange, stop_signal(shared, id)).await)
+        }
+        Command::Load(load) => {
+            Answer::Load(load::run(load, shared.bind, stop_signal(shared, id)).await)
+        }
+        Command::Drain => {
+            shared.draining.store(true, Ordering::Relaxed);
+            Answer::Draining
         }
         Command::Stop(exchange) => {
             let stop = shared
@@ -125,8 +133,17 @@ async fn handle(shared: &Arc<Shared>, id: u64, command: Command) -> Answer {
                     let _ = stop.send(true);
                     Answer::Stopped
                 }
-                None => Answer::Error(format!("no exchange {exchange} is running")),
+                None => Answer::Error(format!("nothing that request {exchange} began is running")),
             }
         }
     }
+}
+
+/// What tells the work that request `id` begins to stop.
+fn stop_signal(shared: &Shared, id: u64) -> watch::Receiver<bool> {
+    let (stop, stopped) = watch::channel(false);
+    if let Ok(mut running) = shared.exchanges.lock() {
+        running.insert(id, stop);
+    }
+    stopped
 }

@@ -44,18 +44,13 @@ pub async fn run(probe: Probe, source: Option<IpAddr>) -> Outcome {
 /// Opens the socket and sends the first packet of a stream, so that its own port is known.
 fn open(probe: &Probe, source: Option<IpAddr>) -> io::Result<OwnedFd> {
     let mut opened = socket::open(probe.target.ip(), probe.proto)?;
-    if let Some(source) = source {
-        opened = socket::bind_to(opened, SocketAddr::new(source, 0))?;
+    let unconnected = probe.proto == Proto::Udp && probe.unconnected;
+    if source.is_some() || probe.source_port != 0 || unconnected {
+        let any = socket::any(probe.target);
+        let source = SocketAddr::new(source.unwrap_or(any), probe.source_port);
+        opened = socket::bind_to(opened, source)?;
     }
-    if probe.proto == Proto::Udp && probe.unconnected {
-        let any: IpAddr = match probe.target {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-        };
-        if source.is_none() {
-            opened = socket::bind_to(opened, SocketAddr::new(any, 0))?;
-        }
-    } else {
+    if !unconnected {
         socket::start_connect(&opened, probe.target)?;
     }
     Ok(opened)

@@ -68,6 +68,14 @@ pub fn bind_to(socket: OwnedFd, addr: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// The unspecified address of the family of `target`.
+pub fn any(target: SocketAddr) -> IpAddr {
+    match target {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
 /// Makes a bound socket accept connections.
 pub fn listen(socket: &OwnedFd) -> io::Result<()> {
     let backlog = Backlog::new(1024)?;

@@ -1,0 +1,91 @@
+//! Programming Services: everything from nothing, and one endpoint at a time, into real maps.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use weir_agent::compile::service::ServiceIndex;
+use weir_agent::dataplane::pins::Pins;
+use weir_agent::dataplane::service::ServiceMaps;
+use weir_agent::dataplane::table::Writes;
+
+use super::memory;
+use super::world::World;
+use crate::pins::{isolated, with_maps};
+use crate::stats::{Section, ms, percentile};
+
+/// How long one change may take.
+const GOAL_CHANGE: Duration = Duration::from_millis(3);
+
+/// A size, and how long loading it may take.
+pub struct Load {
+    pub world: World,
+    pub goal: Option<Duration>,
+}
+
+/// Loads each and then changes an endpoint `changes` times.
+pub fn run(loads: Vec<Load>, changes: usize) -> Result<Vec<Section>> {
+    loads
+        .into_iter()
+        .map(|load| isolated(move || measure(&load, changes)))
+        .collect()
+}
+
+fn measure(load: &Load, changes: usize) -> Result<Section> {
+    let world = &load.world;
+    let mut section = Section::new(format!(
+        "Programming {} Services × {} endpoints into maps of a bpffs of its own",
+        world.services, world.endpoints
+    ));
+    let pins: Pins = with_maps("services")?;
+    let mut maps = ServiceMaps::open(&pins, &Writes::default())?;
+    let mut index = ServiceIndex::default();
+    // The objects are made one at a time: making them is not the agent's work.
+    let mut compiling = Duration::ZERO;
+    for change in world.all() {
+        let start = Instant::now();
+        index.apply(&change);
+        compiling += start.elapsed();
+    }
+    let start = Instant::now();
+    let epoch = start;
+    sync(&mut maps, &mut index, epoch)?;
+    let writing = start.elapsed();
+    let total = compiling + writing;
+    match load.goal {
+        Some(goal) => section.goal(
+            "objects to the last write",
+            ms(total),
+            format!("under {}", ms(goal)),
+            total < goal,
+        ),
+        None => section.row("objects to the last write", ms(total)),
+    }
+    section.row("  compiling", ms(compiling));
+    section.row("  planning and writing", ms(writing));
+    let mut times = Vec::with_capacity(changes);
+    for n in 0..changes {
+        let i = n * 7919 % world.services;
+        let change = world.slice_change(i, n / world.services + 1);
+        let start = Instant::now();
+        index.apply(&change);
+        sync(&mut maps, &mut index, epoch)?;
+        times.push(start.elapsed());
+    }
+    times.sort();
+    let p99 = percentile(&times, 0.99);
+    section.row("one endpoint changes: median", ms(percentile(&times, 0.5)));
+    section.goal(
+        "one endpoint changes: p99",
+        ms(p99),
+        "at most 3 ms",
+        p99 <= GOAL_CHANGE,
+    );
+    memory::maps(&pins.maps(), &mut section)?;
+    Ok(section)
+}
+
+fn sync(maps: &mut ServiceMaps, index: &mut ServiceIndex, epoch: Instant) -> Result<()> {
+    maps.sync(index, epoch.elapsed())
+        .map(drop)
+        .map_err(|error| anyhow!(error))
+}
