@@ -4,7 +4,9 @@
 //! runs. Maps are private to this module; other modules ask [`select`], [`current`] and
 //! [`backend_usable`].
 
-use weir_abi::service::{Backend, BackendId, BackendState, Service, ServiceKey, SlotKey, marker};
+use weir_abi::service::{
+    Backend, BackendId, BackendState, Service, ServiceKey, Slot, SlotKey, marker,
+};
 use weir_abi::{Addr, PortBe, Proto};
 
 /// What a destination is, and where a new flow to it goes.
@@ -28,7 +30,7 @@ pub trait Tables {
     /// `SERVICES`.
     fn service(&self, key: &ServiceKey) -> Option<Service>;
     /// `SLOTS`.
-    fn slot(&self, key: &SlotKey) -> Option<BackendId>;
+    fn slot(&self, key: &SlotKey) -> Option<Slot>;
     /// `BACKENDS`.
     fn backend(&self, id: BackendId) -> Option<Backend>;
     /// A uniformly distributed word.
@@ -128,12 +130,14 @@ pub(crate) fn pick<T: Tables>(
                 set: service.set,
                 index,
             };
-            if let Some(id) = tables.slot(&slot)
-                && let Some(backend) = tables.stable_backend(id)
-                && backend.state != BackendState::Removed as u8
+            // A number that is another backend's by now shows that the set is being collected.
+            if let Some(slot) = tables.slot(&slot)
+                && let Some(backend) = tables.stable_backend(slot.backend)
+                && backend.incarnation == slot.incarnation
+                && backend.state != BackendState::Removed as u32
             {
                 if accept(&backend) {
-                    return Pick::Backend(id, backend);
+                    return Pick::Backend(slot.backend, backend);
                 }
                 found = Pick::NoneAccepted;
             }
@@ -157,7 +161,7 @@ fn scale(random: u32, count: u32) -> u32 {
 #[inline(always)]
 pub fn current_in<T: Tables>(tables: &T, id: BackendId, incarnation: u32) -> Option<Backend> {
     tables.backend(id).filter(|backend| {
-        backend.incarnation == incarnation && backend.state != BackendState::Removed as u8
+        backend.incarnation == incarnation && backend.state != BackendState::Removed as u32
     })
 }
 

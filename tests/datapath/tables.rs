@@ -108,24 +108,29 @@ impl Node {
         self.map("SERVICES")
             .insert(ServiceKey::marker(vip), marker, 0)
             .unwrap();
-        let set = SetId(u32::from(port));
+        // Ports of one test are not so close that their sets meet.
+        let set = SetId(u32::from(port) * 16);
         for (index, &(id, addr, port)) in backends.iter().enumerate() {
-            let slot = SlotKey {
+            let key = SlotKey {
                 set,
                 index: index as u32,
             };
-            self.map("SLOTS").insert(slot, BackendId(id), 0).unwrap();
+            let slot = Slot {
+                backend: BackendId(id),
+                incarnation: 1,
+            };
+            self.array("SLOTS").set(key.at(), slot, 0).unwrap();
             let port = PortBe::new(port);
             let backend = Backend {
                 addr,
                 port,
                 proto,
-                state: 0,
+                zero: 0,
+                check: 0,
+                state: BackendState::Active as u32,
                 incarnation: 1,
             };
-            self.map("BACKENDS")
-                .insert(BackendId(id), backend, 0)
-                .unwrap();
+            self.array("BACKENDS").set(id, backend, 0).unwrap();
         }
         let key = ServiceKey {
             addr: vip,
@@ -146,10 +151,10 @@ impl Node {
 
     /// Marks a backend as gone.
     pub fn remove_backend(&mut self, id: u32) {
-        let mut map = self.map::<BackendId, Backend>("BACKENDS");
-        let mut backend = map.get(&BackendId(id), 0).unwrap();
-        backend.state = BackendState::Removed as u8;
-        map.insert(BackendId(id), backend, 0).unwrap();
+        let mut map = self.array::<Backend>("BACKENDS");
+        let mut backend = map.get(&id, 0).unwrap();
+        backend.state = BackendState::Removed as u32;
+        map.set(id, backend, 0).unwrap();
     }
 
     /// The entry under a tuple, and the map it is in.

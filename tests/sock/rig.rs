@@ -10,12 +10,11 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya::Ebpf;
-use aya::maps::HashMap;
+use aya::maps::{Array, HashMap};
 use aya::programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, CgroupSockAddrAttachType as At};
 use serde_json::json;
 use weir_abi::map;
-use weir_abi::policy::IdKey;
-use weir_abi::service::{Backend, BackendId, Service, ServiceKey, SlotKey};
+use weir_abi::service::{Backend, Service, ServiceKey, Slot};
 use weir_abi::sock::SockConn;
 use weir_agent::compile::service::{ServiceActual, ServiceIndex, ServiceWrite, plan};
 use weir_net::Netlink;
@@ -239,18 +238,20 @@ impl Rig {
 
     fn perform(&mut self, write: &ServiceWrite) {
         match write {
-            ServiceWrite::PutId(k, v) => self.map::<IdKey, u32>(map::IDS).insert(k, v, 0),
-            ServiceWrite::DeleteId(k) => self.map::<IdKey, u32>(map::IDS).remove(k),
-            ServiceWrite::PutBackend(k, v) => self
-                .map::<BackendId, Backend>(map::BACKENDS)
-                .insert(k, v, 0),
+            ServiceWrite::PutBackend(k, v) => self.array::<Backend>(map::BACKENDS).set(k.0, v, 0),
             ServiceWrite::DeleteBackend(k) => {
-                self.map::<BackendId, Backend>(map::BACKENDS).remove(k)
+                let none = Backend::default();
+                self.array::<Backend>(map::BACKENDS).set(k.0, none, 0)
             }
-            ServiceWrite::PutSlot(k, v) => {
-                self.map::<SlotKey, BackendId>(map::SLOTS).insert(k, v, 0)
+            ServiceWrite::PutSet(set, slots) => {
+                let mut array = self.array::<Slot>(map::SLOTS);
+                let mut numbered = (set.0..).zip(slots);
+                numbered.try_for_each(|(at, slot)| array.set(at, slot, 0))
             }
-            ServiceWrite::DeleteSlot(k) => self.map::<SlotKey, BackendId>(map::SLOTS).remove(k),
+            ServiceWrite::DeleteSet(set, len) => {
+                let mut array = self.array::<Slot>(map::SLOTS);
+                (set.0..set.0 + len).try_for_each(|at| array.set(at, Slot::default(), 0))
+            }
             ServiceWrite::PutService(k, v) => self
                 .map::<ServiceKey, Service>(map::SERVICES)
                 .insert(k, v, 0),
@@ -265,6 +266,10 @@ impl Rig {
         &mut self,
         name: &str,
     ) -> HashMap<&mut aya::maps::MapData, K, V> {
+        self.ebpf.map_mut(name).unwrap().try_into().unwrap()
+    }
+
+    fn array<V: aya::Pod>(&mut self, name: &str) -> Array<&mut aya::maps::MapData, V> {
         self.ebpf.map_mut(name).unwrap().try_into().unwrap()
     }
 

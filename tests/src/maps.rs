@@ -1,6 +1,7 @@
 //! Everything that Weir's maps hold, byte by byte, to show that something has left no trace.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -10,12 +11,11 @@ use weir_abi::conntrack::{CtEntry, CtKey};
 use weir_abi::endpoint::Endpoint;
 use weir_abi::map::WORKING_MEMORY;
 use weir_abi::node::{NetnsOwner, NodeAddr, NodeCidr, UplinkInfo};
-use weir_abi::policy::{
-    ClassId, Decision, DecisionKey, IdKey, Interval, PolicySlot, RuleId, RuleInfo,
-};
-use weir_abi::service::{Affinity, AffinityKey, Backend, BackendId, Service, ServiceKey, SlotKey};
+use weir_abi::policy::{ClassId, Decision, DecisionKey, IdKey, Interval, RuleId, RuleInfo};
+use weir_abi::service::{Affinity, AffinityKey, Service, ServiceKey};
 use weir_abi::sock::{SockAddr, SockConn, SockKey, UdpFlow};
 use weir_abi::{Addr, map};
+use weir_net::bpf::MappedArray;
 
 /// A map's entries; of arrays those that are not zero.
 pub type Content = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -51,7 +51,7 @@ pub fn content(name: &str, map: &Map) -> Result<Option<Content>> {
     let content = match name {
         map::ENDPOINTS => hash::<u32, Endpoint>(map),
         map::LOCAL_PODS => hash::<Addr, Endpoint>(map),
-        map::POLICY_SLOTS => array::<PolicySlot>(map),
+        map::POLICY_SLOTS => mapped(map),
         map::PEERS => hash::<Addr, ClassId>(map),
         map::CIDRS => trie::<20, ClassId>(map),
         map::DECISIONS => hash::<DecisionKey, Decision>(map),
@@ -61,8 +61,8 @@ pub fn content(name: &str, map: &Map) -> Result<Option<Content>> {
         map::NODE_ADDRS => hash::<Addr, NodeAddr>(map),
         map::NODE_CIDRS => trie::<20, NodeCidr>(map),
         map::SERVICES => hash::<ServiceKey, Service>(map),
-        map::SLOTS => hash::<SlotKey, BackendId>(map),
-        map::BACKENDS => hash::<BackendId, Backend>(map),
+        map::SLOTS => mapped(map),
+        map::BACKENDS => mapped(map),
         map::SOURCE_RANGES => trie::<24, u32>(map),
         map::AFFINITY => hash::<AffinityKey, Affinity>(map),
         map::UPLINKS => hash::<u32, UplinkInfo>(map),
@@ -103,6 +103,24 @@ fn array<V: Pod>(map: &Map) -> Result<Content> {
     let mut content = Content::new();
     for index in 0..map.len() {
         let value = bytes(&map.get(&index, 0)?);
+        if value.iter().any(|byte| *byte != 0) {
+            content.insert(index.to_be_bytes().to_vec(), value);
+        }
+    }
+    Ok(content)
+}
+
+/// The same of a large array that can be mapped: without a system call for each element.
+fn mapped(map: &Map) -> Result<Content> {
+    let Map::Array(data) = map else {
+        bail!("not an array");
+    };
+    let words = data.info()?.value_size() / 8;
+    let map = MappedArray::new(data.fd().as_fd())?;
+    let mut content = Content::new();
+    for index in 0u32..map.entries() {
+        let value = (0..words).map(|word| map.get(index, word).unwrap_or_default());
+        let value: Vec<u8> = value.flat_map(u64::to_ne_bytes).collect();
         if value.iter().any(|byte| *byte != 0) {
             content.insert(index.to_be_bytes().to_vec(), value);
         }

@@ -19,6 +19,7 @@ pub mod policy;
 mod read;
 pub mod resize;
 pub mod service;
+mod service_arrays;
 pub mod slots;
 pub mod table;
 pub mod view;

@@ -10,7 +10,7 @@ use aya::Pod;
 use weir_abi::{
     Addr, map,
     policy::{ClassId, Decision, DecisionKey, IdKey, Interval, RuleId, RuleInfo},
-    service::{Backend, BackendId, Service, ServiceKey, SlotKey},
+    service::{Backend, Service, ServiceKey, Slot},
 };
 use weir_net::bpf;
 
@@ -99,8 +99,8 @@ fn fill_all(pins: &Pins) -> Result<(), Error> {
     table::<RuleId, RuleInfo>(pins, map::RULES)?;
     table::<IdKey, u32>(pins, map::IDS)?;
     table::<ServiceKey, Service>(pins, map::SERVICES)?;
-    table::<SlotKey, BackendId>(pins, map::SLOTS)?;
-    table::<BackendId, Backend>(pins, map::BACKENDS)
+    array::<Slot>(pins, map::SLOTS)?;
+    array::<Backend>(pins, map::BACKENDS)
 }
 
 /// Forgets the old maps, once the programs that use the new ones are pinned.

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use weir_abi::map;
-use weir_abi::policy::IdKey;
-use weir_abi::service::{Backend, BackendId, Service, ServiceKey, SlotKey};
+use weir_abi::service::{Service, ServiceKey};
 
 use super::Error;
 use super::pins::Pins;
+use super::service_arrays::{BackendArray, SlotArray};
 use super::table::{Table, Writes};
-use crate::compile::service::{Collector, ServiceActual, ServiceIndex, ServiceWrite, plan};
+use crate::compile::service::{
+    Collector, Plan, Retired, ServiceActual, ServiceIndex, ServiceWrite, plan,
+};
 
 /// How long what nothing refers to stays: no program runs nearly as long, so none can still be
 /// reading a set when it is deleted, nor meet its number with another content.
@@ -17,10 +19,9 @@ pub const GRACE: Duration = Duration::from_secs(5);
 
 /// The service maps with their mirror.
 pub struct ServiceMaps {
-    ids: Table<IdKey, u32>,
     services: Table<ServiceKey, Service>,
-    slots: Table<SlotKey, BackendId>,
-    backends: Table<BackendId, Backend>,
+    slots: SlotArray,
+    backends: BackendArray,
     actual: ServiceActual,
     collector: Collector,
     /// The maps are known to hold what the index last said, but for what it has noted as changed.
@@ -34,10 +35,9 @@ impl ServiceMaps {
     /// A map is not pinned or not of its shape; the kernel's.
     pub fn open(pins: &Pins, writes: &Writes) -> Result<Self, Error> {
         let mut maps = Self {
-            ids: Table::open(pins, map::IDS, writes)?,
             services: Table::open(pins, map::SERVICES, writes)?,
-            slots: Table::open(pins, map::SLOTS, writes)?,
-            backends: Table::open(pins, map::BACKENDS, writes)?,
+            slots: SlotArray::open(pins, writes)?,
+            backends: BackendArray::open(pins, writes)?,
             actual: ServiceActual::default(),
             collector: Collector::default(),
             settled: false,
@@ -54,10 +54,9 @@ impl ServiceMaps {
         self.settled = false;
         self.collector = Collector::default();
         self.actual = ServiceActual::new(
-            self.ids.entries()?,
             self.services.entries()?,
-            self.slots.entries()?,
-            self.backends.entries()?,
+            self.slots.entries(),
+            self.backends.entries(),
         );
         Ok(())
     }
@@ -67,20 +66,21 @@ impl ServiceMaps {
         &self.actual
     }
 
+    /// The writes that make the maps hold what they should, and how large the maps must be for them
+    /// ([`Plan::needs`]).
+    pub fn plan(&self, index: &ServiceIndex) -> Plan {
+        let changed = self.settled.then(|| index.changed());
+        plan(&self.actual, index.desired(), changed)
+    }
+
     /// Makes the maps hold what they should, and deletes what has been unused for [`GRACE`]. `now`
-    /// is the time since any fixed moment. Returns at which time to call again even if nothing
-    /// changes, to delete the rest.
+    /// is the time since any fixed moment.
     ///
     /// # Errors
     /// The first write that fails ends it; every frontend then has its old or its new backends,
     /// and the next call goes on from there.
-    pub fn sync(
-        &mut self,
-        index: &mut ServiceIndex,
-        now: Duration,
-    ) -> Result<Option<Duration>, Error> {
-        let changed = self.settled.then(|| index.changed());
-        let plan = plan(&self.actual, index.desired(), changed);
+    pub fn sync(&mut self, index: &mut ServiceIndex, now: Duration) -> Result<Synced, Error> {
+        let plan = self.plan(index);
         self.settled = false;
         self.collector.note(now, &plan);
         self.perform(plan.writes())?;
@@ -88,7 +88,10 @@ impl ServiceMaps {
         self.perform(&due)?;
         self.settled = true;
         index.settled();
-        Ok(self.collector.next(GRACE))
+        Ok(Synced {
+            next: self.collector.next(GRACE),
+            retired: plan.retired,
+        })
     }
 
     fn perform<'a>(
@@ -97,12 +100,10 @@ impl ServiceMaps {
     ) -> Result<(), Error> {
         for write in writes {
             match write {
-                ServiceWrite::PutId(key, id) => self.ids.insert(key, id),
-                ServiceWrite::DeleteId(key) => self.ids.remove(key),
-                ServiceWrite::PutBackend(id, backend) => self.backends.insert(id, backend),
-                ServiceWrite::DeleteBackend(id) => self.backends.remove(id),
-                ServiceWrite::PutSlot(key, backend) => self.slots.insert(key, backend),
-                ServiceWrite::DeleteSlot(key) => self.slots.remove(key),
+                ServiceWrite::PutBackend(id, backend) => self.backends.put(*id, backend),
+                ServiceWrite::DeleteBackend(id) => self.backends.delete(*id),
+                ServiceWrite::PutSet(set, slots) => self.slots.put(*set, slots),
+                ServiceWrite::DeleteSet(set, len) => self.slots.delete(*set, *len),
                 ServiceWrite::PutService(key, service) => self.services.insert(key, service),
                 ServiceWrite::DeleteService(key) => self.services.remove(key),
             }?;
@@ -110,4 +111,13 @@ impl ServiceMaps {
         }
         Ok(())
     }
+}
+
+/// What [`ServiceMaps::sync`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Synced {
+    /// At which time to call again even if nothing changes, to delete what is unused.
+    pub next: Option<Duration>,
+    /// Backends that take nothing any more. One that the slices give up after that is in it twice.
+    pub retired: Vec<Retired>,
 }

@@ -1,9 +1,6 @@
 //! Services' way into the kernel, and the socket hooks' to their cgroup.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Instant};
 
 use weir_api::service::ServiceInfo;
 
@@ -48,8 +45,8 @@ impl Services {
     /// The first write that fails; every frontend then has its old or its new backends.
     pub fn sync(&mut self, now: Instant) -> Result<(), Error> {
         let since = now.saturating_duration_since(self.epoch);
-        let next: Option<Duration> = self.maps.sync(&mut self.index, since)?;
-        self.due = next.map(|next| self.epoch + next);
+        let synced = self.maps.sync(&mut self.index, since)?;
+        self.due = synced.next.map(|next| self.epoch + next);
         Ok(())
     }
 

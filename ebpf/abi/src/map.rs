@@ -13,13 +13,13 @@ pub const MAX_DECISIONS: u32 = 1 << 18;
 /// Entries of `RULES`.
 pub const MAX_RULES: u32 = 1 << 17;
 /// Entries of `IDS`.
-pub const MAX_IDS: u32 = 1 << 19;
+pub const MAX_IDS: u32 = 1 << 17;
 /// Entries of `SERVICES`.
-pub const MAX_SERVICES: u32 = 1 << 17;
-/// Entries of `SLOTS`.
-pub const MAX_SLOTS: u32 = 1 << 19;
-/// Entries of `BACKENDS`.
-pub const MAX_BACKENDS: u32 = 1 << 18;
+pub const MAX_SERVICES: u32 = 1 << 16;
+/// Elements of `SLOTS` (8 bytes each).
+pub const MAX_SLOTS: u32 = 1 << 17;
+/// Elements of `BACKENDS` (32 bytes each).
+pub const MAX_BACKENDS: u32 = 1 << 16;
 /// Entries of `SOCK_CONNS` (LRU): connected sockets with a translated destination.
 pub const MAX_SOCK_CONNS: u32 = 1 << 16;
 /// Entries of `UDP_FLOWS` and of `UDP_REVS` (LRU): (unconnected UDP socket, peer) pairs.
@@ -65,9 +65,9 @@ pub const NODE_ADDRS: &str = "NODE_ADDRS";
 pub const NODE_CIDRS: &str = "NODE_CIDRS";
 /// [`crate::service::ServiceKey`] → [`crate::service::Service`].
 pub const SERVICES: &str = "SERVICES";
-/// [`crate::service::SlotKey`] → [`crate::service::BackendId`].
+/// Array of [`crate::service::Slot`], `BPF_F_MMAPABLE`.
 pub const SLOTS: &str = "SLOTS";
-/// [`crate::service::BackendId`] → [`crate::service::Backend`].
+/// Array of [`crate::service::Backend`], `BPF_F_MMAPABLE`.
 pub const BACKENDS: &str = "BACKENDS";
 /// LPM [`crate::service::RangeKey`] → `u32`, always 1.
 pub const SOURCE_RANGES: &str = "SOURCE_RANGES";

@@ -246,9 +246,9 @@ pub enum IdKind {
     Class = 2,
     /// A [`RuleId`].
     Rule = 3,
-    /// A set of backends ([`crate::service::SetId`]).
+    /// Reserved: sets of backends are found by their content, not by `IDS`.
     Set = 4,
-    /// A backend ([`crate::service::BackendId`]).
+    /// Reserved, as above: backends.
     Backend = 5,
     /// A base of classes (a [`ClassId`] whose own number is 0).
     Base = 6,

@@ -2,14 +2,15 @@
 
 use crate::{Addr, PortBe, Proto};
 
-/// An immutable set of backends. A changed Service gets a new set, then one write of `SERVICES`
+/// An immutable set of backends: the index of its first slot in `SLOTS`, where its slots stand one
+/// after the other; 0 is no set. A changed Service gets a new set, then one write of `SERVICES`
 /// flips to it.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct SetId(pub u32);
 
-/// One (Service port, address, port, protocol, incarnation) that serves; 0 is no backend. A pod
-/// behind two Services is two backends, for it may leave one of them and stay with the other.
+/// One (Service port, address, port, protocol, incarnation) that serves, by its index in `BACKENDS`;
+/// 0 is no backend. A pod behind two Services is two backends, for it may leave one of them and stay with the other.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct BackendId(pub u32);
@@ -111,7 +112,7 @@ impl ServiceKey {
     }
 }
 
-/// Key of `SLOTS`; the value is a [`BackendId`].
+/// Names a slot of a set: element [`SlotKey::at`] of `SLOTS`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SlotKey {
@@ -121,7 +122,45 @@ pub struct SlotKey {
     pub index: u32,
 }
 
-/// Value of `BACKENDS`, keyed by [`BackendId`].
+impl SlotKey {
+    /// Index in `SLOTS`.
+    #[inline(always)]
+    pub const fn at(self) -> u32 {
+        self.set.0.wrapping_add(self.index)
+    }
+}
+
+/// Element of `SLOTS`, written and read as one aligned 8-byte word; zero is no slot.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Slot {
+    /// The backend.
+    pub backend: BackendId,
+    /// Its incarnation: if the backend has another, the slot is one that is being given up.
+    pub incarnation: u32,
+}
+
+impl Slot {
+    /// From the word of the map.
+    #[inline(always)]
+    pub const fn unpack(word: u64) -> Self {
+        let [backend, incarnation] = halves(word);
+        Self {
+            backend: BackendId(backend),
+            incarnation,
+        }
+    }
+
+    /// The word of the map.
+    #[inline(always)]
+    pub const fn pack(self) -> u64 {
+        join(self.backend.0, self.incarnation)
+    }
+}
+
+/// Element of `BACKENDS`, indexed by [`BackendId`]: four words of 8 bytes. Its last word says
+/// whether there is a backend, is zero while the others are written, and is read before and
+/// after them.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Backend {
@@ -131,24 +170,86 @@ pub struct Backend {
     pub port: PortBe,
     /// Its protocol.
     pub proto: Proto,
-    /// A [`BackendState`].
-    pub state: u8,
-    /// Which pod held the address when the backend was written: a reused address is another
+    /// Always zero.
+    pub zero: u8,
+    /// Second word of the hash of what the backend is: the agent finds it again by its content.
+    pub check: u32,
+    /// First word of that hash, never 0, and the same on every node. It tells which pod of which
+    /// Service port held the address when the backend was written: a reused address is another
     /// backend, and flows to the former one are new flows.
     pub incarnation: u32,
+    /// A [`BackendState`].
+    pub state: u32,
+}
+
+impl Backend {
+    /// Words of an element.
+    pub const WORDS: usize = 4;
+
+    /// From the words of the map; `None` if there is no backend.
+    #[inline(always)]
+    pub const fn unpack(words: [u64; Self::WORDS]) -> Option<Self> {
+        if words[3] == 0 {
+            return None;
+        }
+        let [a, b] = halves(words[0]);
+        let [c, d] = halves(words[1]);
+        let [port_and_proto, check] = halves(words[2]);
+        let [incarnation, state] = halves(words[3]);
+        let [p, q, proto, zero] = port_and_proto.to_ne_bytes();
+        Some(Self {
+            addr: Addr([a, b, c, d]),
+            port: PortBe(u16::from_ne_bytes([p, q])),
+            proto: Proto(proto),
+            zero,
+            check,
+            incarnation,
+            state,
+        })
+    }
+
+    /// The words of the map.
+    #[inline(always)]
+    pub const fn pack(self) -> [u64; Self::WORDS] {
+        let [a, b, c, d] = self.addr.0;
+        let [p, q] = self.port.0.to_ne_bytes();
+        let port_and_proto = u32::from_ne_bytes([p, q, self.proto.0, self.zero]);
+        [
+            join(a, b),
+            join(c, d),
+            join(port_and_proto, self.check),
+            join(self.incarnation, self.state),
+        ]
+    }
+}
+
+/// The two `u32` of an 8-byte word, in the order of memory.
+const fn halves(word: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
+    [
+        u32::from_ne_bytes([a, b, c, d]),
+        u32::from_ne_bytes([e, f, g, h]),
+    ]
+}
+
+const fn join(first: u32, second: u32) -> u64 {
+    let [a, b, c, d] = first.to_ne_bytes();
+    let [e, f, g, h] = second.to_ne_bytes();
+    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// What a backend takes.
-#[repr(u8)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum BackendState {
-    /// In its Service's current set: takes new and established flows.
-    Active = 0,
-    /// In no current set, but still serving (terminating): keeps its established flows.
-    Draining = 1,
     /// Gone: takes no new flow, and UDP flows leave it with their next packet. The entry stays for
     /// a grace period.
-    Removed = 2,
+    Removed = 0,
+    /// In a set that its Service uses: takes new and established flows.
+    Active = 1,
+    /// In no such set, but still serving (terminating, or not for this node): keeps its established
+    /// flows.
+    Draining = 2,
 }
 
 /// Key of `SOURCE_RANGES`, an LPM trie: which clients may use a frontend. The longest prefix that
@@ -223,6 +324,7 @@ crate::pod!(
     ServiceKey,
     Service,
     SlotKey,
+    Slot,
     Backend,
     RangeKey,
     AffinityKey,

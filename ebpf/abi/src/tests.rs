@@ -23,7 +23,9 @@ fn service_types_have_their_pinned_layout() {
     assert_eq!(size_of::<Service>(), 4 + 4 + 4 + 4 + 4);
     assert_eq!(offset_of!(Service, count), 4);
     assert_eq!(size_of::<SlotKey>(), 4 + 4);
-    assert_eq!(size_of::<Backend>(), 16 + 2 + 1 + 1 + 4);
+    assert_eq!(size_of::<Slot>(), 8);
+    assert_eq!(size_of::<Backend>(), 8 * Backend::WORDS);
+    assert_eq!(offset_of!(Backend, incarnation), 24);
     assert_eq!(size_of::<RangeKey>(), 4 + 4 + 4 + 16);
     assert_eq!(size_of::<AffinityKey>(), 16 + 20 + 4);
     assert_eq!(size_of::<Affinity>(), 4 * 4);
@@ -163,4 +165,25 @@ fn a_dry_runs_report_comes_back_from_the_words_of_the_control_block() {
     assert_eq!(report.ingress(), Some(report.ingress));
     assert!(report.tracked());
     assert_eq!(Report::from_words([0; Report::WORDS]), None);
+}
+
+#[test]
+fn a_backend_and_a_slot_come_back_from_their_words_and_zero_words_are_none() {
+    let backend = Backend {
+        addr: Addr::from_v6([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]),
+        port: PortBe::new(8080),
+        proto: Proto::UDP,
+        zero: 0,
+        check: 0xdead_beef,
+        incarnation: 77,
+        state: BackendState::Draining as u32,
+    };
+    assert_eq!(Backend::unpack(backend.pack()), Some(backend));
+    assert_eq!(Backend::unpack([1, 2, 3, 0]), None);
+    let slot = Slot {
+        backend: BackendId(5),
+        incarnation: 9,
+    };
+    assert_eq!(Slot::unpack(slot.pack()), slot);
+    assert_eq!(Slot::unpack(0), Slot::default());
 }

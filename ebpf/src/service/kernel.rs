@@ -1,10 +1,9 @@
 //! The service maps, and [`Tables`] over them. Kernel only.
 
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::HashMap;
-use aya_ebpf::maps::{LpmTrie, LruHashMap};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap};
 use weir_abi::map::{MAX_AFFINITY, MAX_BACKENDS, MAX_SERVICES, MAX_SLOTS, MAX_SOURCE_RANGES};
 use weir_abi::service::{Affinity, AffinityKey};
 
@@ -14,10 +13,9 @@ use super::*;
 static SERVICES: HashMap<ServiceKey, Service> =
     HashMap::with_max_entries(MAX_SERVICES, BPF_F_NO_PREALLOC);
 #[map]
-static SLOTS: HashMap<SlotKey, BackendId> = HashMap::with_max_entries(MAX_SLOTS, BPF_F_NO_PREALLOC);
+static SLOTS: Array<Slot> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
 #[map]
-static BACKENDS: HashMap<BackendId, Backend> =
-    HashMap::with_max_entries(MAX_BACKENDS, BPF_F_NO_PREALLOC);
+static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, BPF_F_MMAPABLE);
 
 #[map]
 static SOURCE_RANGES: LpmTrie<[u32; 6], u32> =
@@ -67,23 +65,31 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn stable_backend(&self, id: BackendId) -> Option<Backend> {
-        // SAFETY: a map value is valid for reading until the program ends.
-        stable(&BACKENDS, &id, |value| unsafe { value.read() })
+    fn slot(&self, key: &SlotKey) -> Option<Slot> {
+        let slot = SLOTS.get_ptr(key.at())?;
+        // SAFETY: an array's element is valid for reading until the program ends, and begins at a
+        // multiple of 8 bytes. Its one word is written by one store, and read by one load.
+        let slot = Slot::unpack(unsafe { slot.cast::<u64>().read_volatile() });
+        (slot.backend.0 != 0).then_some(slot)
     }
 
-    #[inline(always)]
-    fn slot(&self, key: &SlotKey) -> Option<BackendId> {
-        // SAFETY: the value is one word, copied at once. A slot is never replaced, and deleted only
-        // when no program can have seen its set for seconds.
-        unsafe { SLOTS.get(key).copied() }
-    }
-
+    /// Certainly one backend's: see [`Backend`].
     #[inline(always)]
     fn backend(&self, id: BackendId) -> Option<Backend> {
-        // SAFETY: the value is copied at once. Should the element be another backend's by then, its
-        // incarnation is not the one that `current_in` compares with.
-        unsafe { BACKENDS.get(id).copied() }
+        let at = BACKENDS.get_ptr(id.0)?.cast::<u64>();
+        // SAFETY: an array's element is valid for reading until the program ends, has four
+        // words, and begins at a multiple of 8 bytes.
+        let word = |n: usize| unsafe { at.add(n).read_volatile() };
+        // The last word is the same before and after only if the others are of one backend: another
+        // one's come behind a zero.
+        for _ in 0..2 {
+            let last = word(3);
+            let words = [word(0), word(1), word(2), last];
+            if word(3) == last {
+                return Backend::unpack(words);
+            }
+        }
+        None
     }
 
     #[inline(always)]

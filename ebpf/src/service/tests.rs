@@ -10,7 +10,7 @@ const VIP6: Addr = Addr::from_v6([0xfd, 0x96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 #[derive(Default)]
 struct Fake {
     services: HashMap<ServiceKey, Service>,
-    slots: HashMap<SlotKey, BackendId>,
+    slots: HashMap<SlotKey, Slot>,
     backends: HashMap<BackendId, Backend>,
     seed: Cell<u64>,
 }
@@ -19,7 +19,7 @@ impl Tables for Fake {
     fn service(&self, key: &ServiceKey) -> Option<Service> {
         self.services.get(key).copied()
     }
-    fn slot(&self, key: &SlotKey) -> Option<BackendId> {
+    fn slot(&self, key: &SlotKey) -> Option<Slot> {
         self.slots.get(key).copied()
     }
     fn backend(&self, id: BackendId) -> Option<Backend> {
@@ -66,12 +66,20 @@ impl Fake {
                 set: SetId(set),
                 index,
             };
-            self.slots.insert(slot, id);
+            self.slots.insert(
+                slot,
+                Slot {
+                    backend: id,
+                    incarnation: 7,
+                },
+            );
             let backend = Backend {
                 addr: Addr::from_v4([10, 1, 0, index as u8]),
                 port: PortBe::new(8080),
                 proto,
-                state: BackendState::Active as u8,
+                state: BackendState::Active as u32,
+                zero: 0,
+                check: 0,
                 incarnation: 7,
             };
             self.backends.insert(id, backend);
@@ -79,7 +87,7 @@ impl Fake {
     }
 
     fn state(&mut self, id: u32, state: BackendState) {
-        self.backends.get_mut(&BackendId(id)).unwrap().state = state as u8;
+        self.backends.get_mut(&BackendId(id)).unwrap().state = state as u32;
     }
 
     fn chosen(&self, addr: Addr, port: u16, proto: Proto) -> Option<u32> {
@@ -207,4 +215,15 @@ fn a_reused_address_is_another_backend() {
     let mut fake = Fake::default();
     fake.frontend(VIP4, 80, Proto::UDP, 1, 1);
     assert!(current_in(&fake, BackendId(100), 8).is_none());
+}
+
+#[test]
+fn a_slot_whose_number_is_another_backends_by_now_is_passed_over() {
+    let mut fake = Fake::default();
+    fake.marker(VIP4, marker::REFUSE_UNSERVED);
+    fake.frontend(VIP4, 80, Proto::TCP, 1, 2);
+    fake.backends.get_mut(&BackendId(100)).unwrap().incarnation = 8;
+    for _ in 0..100 {
+        assert_eq!(fake.chosen(VIP4, 80, Proto::TCP), Some(101));
+    }
 }

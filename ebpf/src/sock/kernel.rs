@@ -5,7 +5,7 @@ use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_set_retval};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::LruHashMap;
 use weir_abi::map::{MAX_SOCK_CONNS, MAX_UDP_FLOWS};
-use weir_abi::service::{Backend, BackendId, Service, ServiceKey, SlotKey};
+use weir_abi::service::{Backend, BackendId, Service, ServiceKey, Slot, SlotKey};
 
 use weir_abi::{Addr, PortBe};
 
@@ -40,7 +40,7 @@ impl Tables for All {
         Maps.service(key)
     }
     #[inline(always)]
-    fn slot(&self, key: &SlotKey) -> Option<BackendId> {
+    fn slot(&self, key: &SlotKey) -> Option<Slot> {
         Maps.slot(key)
     }
     #[inline(always)]

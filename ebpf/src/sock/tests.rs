@@ -1,7 +1,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use weir_abi::service::{BackendState, Service, ServiceKey, SetId, SlotKey, marker};
+use weir_abi::service::{BackendState, Service, ServiceKey, SetId, Slot, SlotKey, marker};
 
 use weir_abi::{Addr, PortBe};
 
@@ -11,7 +11,7 @@ use super::*;
 #[derive(Default)]
 struct Fake {
     services: HashMap<ServiceKey, Service>,
-    slots: HashMap<SlotKey, BackendId>,
+    slots: HashMap<SlotKey, Slot>,
     backends: RefCell<HashMap<BackendId, Backend>>,
     conns: RefCell<HashMap<u64, SockConn>>,
     flows: RefCell<HashMap<SockKey, UdpFlow>>,
@@ -24,7 +24,7 @@ impl Tables for Fake {
     fn service(&self, key: &ServiceKey) -> Option<Service> {
         self.services.get(key).copied()
     }
-    fn slot(&self, key: &SlotKey) -> Option<BackendId> {
+    fn slot(&self, key: &SlotKey) -> Option<Slot> {
         self.slots.get(key).copied()
     }
     fn backend(&self, id: BackendId) -> Option<Backend> {
@@ -103,13 +103,19 @@ impl Fake {
         for (index, number) in (0..).zip(backends) {
             let id = BackendId(u32::from(n) * 100 + number);
             let set = SetId(n.into());
-            self.slots.insert(SlotKey { set, index }, id);
+            let slot = Slot {
+                backend: id,
+                incarnation: 1,
+            };
+            self.slots.insert(SlotKey { set, index }, slot);
             let SockAddr { addr, port, .. } = backend(*number);
             let value = Backend {
                 addr,
                 port,
                 proto: Proto::UDP,
-                state: BackendState::Active as u8,
+                state: BackendState::Active as u32,
+                zero: 0,
+                check: 0,
                 incarnation: 1,
             };
             self.backends.borrow_mut().insert(id, value);
@@ -119,7 +125,7 @@ impl Fake {
 
     fn set_state(&self, id: u32, state: BackendState) {
         let mut backends = self.backends.borrow_mut();
-        backends.get_mut(&BackendId(id)).unwrap().state = state as u8;
+        backends.get_mut(&BackendId(id)).unwrap().state = state as u32;
     }
 }
 

@@ -3,20 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use weir_abi::policy::IdKind;
 use weir_abi::service::{BackendId, SetId};
 
 use super::actual::{ServiceActual, ServiceWrite};
-use super::hash::Hash;
 use super::plan::Plan;
 
-/// A number that is in use for nothing.
+/// What is in use for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Garbage {
     /// A set with its slots.
-    Set(Hash, SetId),
+    Set(SetId),
     /// A backend.
-    Backend(Hash, BackendId),
+    Backend(BackendId),
 }
 
 /// Remembers since when each piece of garbage is garbage. Times are those of any clock that does
@@ -42,8 +40,7 @@ impl Collector {
         self.since.values().min().map(|since| *since + grace)
     }
 
-    /// The writes that delete what is due. A number is freed last: until then it still stands for
-    /// its content, of which a part may be gone.
+    /// The writes that delete what is due. From then on its place may be another's.
     pub fn due(
         &mut self,
         now: Duration,
@@ -54,15 +51,13 @@ impl Collector {
         let mut writes = Vec::new();
         for (garbage, _) in self.since.iter().filter(|(_, since)| due(since)) {
             match *garbage {
-                Garbage::Set(hash, id) => {
-                    writes.extend(actual.slots_of(id).map(ServiceWrite::DeleteSlot));
-                    writes.push(ServiceWrite::DeleteId(hash.key(IdKind::Set)));
+                Garbage::Set(set) => {
+                    let len = actual.len_of(set);
+                    writes.extend(len.map(|len| ServiceWrite::DeleteSet(set, len)));
                 }
-                Garbage::Backend(hash, id) => {
-                    if actual.backends.contains_key(&id) {
-                        writes.push(ServiceWrite::DeleteBackend(id));
-                    }
-                    writes.push(ServiceWrite::DeleteId(hash.key(IdKind::Backend)));
+                Garbage::Backend(id) => {
+                    let there = actual.backend(id);
+                    writes.extend(there.map(|_| ServiceWrite::DeleteBackend(id)));
                 }
             }
         }

@@ -2,50 +2,51 @@
 
 use std::collections::BTreeMap;
 
-use weir_abi::service::{Backend, BackendState};
-use weir_abi::{Addr, PortBe, Proto};
+use weir_abi::service::{BackendState, ServiceKey, marker};
+use weir_abi::{Addr, PortBe};
 
-use super::hash::Hash;
-use super::parse::{ParsedEndpoint, ParsedService, ParsedSlice, Readiness, ServiceName};
+use super::desired::Frontend;
+use super::hash::{Content, SetHash};
+use super::parse::{ParsedEndpoint, ParsedService, ParsedSlice, Port, Readiness, ServiceName};
 
-/// A compiled Service.
+/// What one object wants in the kernel.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Compiled {
-    /// Its own addresses, as far as no other Service has them.
-    pub addresses: Vec<Addr>,
-    /// (port in host order, protocol, whether IPv4) → the backends of these frontends.
-    pub ports: BTreeMap<(u16, Proto, bool), CompiledPort>,
+    /// Its frontends, as far as no other object has them.
+    pub frontends: Vec<(ServiceKey, Frontend)>,
+    /// The addresses of those that need a marker, with its flags.
+    pub markers: Vec<(Addr, u32)>,
+    /// Its sets, with their members.
+    pub sets: Vec<(SetHash, Box<[Content]>)>,
+    /// Its backends: those that no set has keep their flows, or take nothing.
+    pub backends: Vec<(Content, BackendState)>,
 }
 
 /// What the frontends of one port and family lead to.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct CompiledPort {
-    /// Name of the port.
-    pub name: String,
-    /// The set, unless it is empty.
-    pub set: Option<Hash>,
-    /// The set's members, those that only keep their flows, and those that take nothing; sorted
-    /// by hash.
-    pub backends: Vec<CompiledBackend>,
+#[derive(Debug)]
+pub(super) struct Endpoints<'a> {
+    /// All that the slices say, sorted.
+    pub backends: Vec<Endpoint<'a>>,
 }
 
 /// One backend.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct CompiledBackend {
-    /// Of its content.
-    pub hash: Hash,
-    /// As it should stand in the kernel; [`BackendState::Active`] for the set's members.
-    pub value: Backend,
+#[derive(Debug)]
+pub(super) struct Endpoint<'a> {
+    pub content: Content,
+    /// [`BackendState::Active`] for members of a set.
+    pub state: BackendState,
     /// What the slices say.
-    pub endpoint: ParsedEndpoint,
+    pub parsed: &'a ParsedEndpoint,
 }
 
-impl CompiledPort {
+impl Endpoints<'_> {
     /// The set's members.
-    pub fn members(&self) -> impl Iterator<Item = &CompiledBackend> {
-        self.backends
+    pub fn members(&self) -> impl Iterator<Item = Content> {
+        let active = self
+            .backends
             .iter()
-            .filter(|b| b.value.state == BackendState::Active as u8)
+            .filter(|b| b.state == BackendState::Active);
+        active.map(|b| b.content)
     }
 }
 
@@ -53,47 +54,98 @@ impl CompiledPort {
 pub(super) fn compile<'a>(
     name: &ServiceName,
     service: &ParsedService,
-    addresses: Vec<Addr>,
+    addresses: &[Addr],
     slices: impl Iterator<Item = &'a ParsedSlice> + Clone,
 ) -> Compiled {
     let mut compiled = Compiled {
-        addresses,
-        ports: BTreeMap::new(),
+        markers: addresses
+            .iter()
+            .map(|a| (*a, marker::REFUSE_UNSERVED))
+            .collect(),
+        ..Compiled::default()
     };
     for port in &service.ports {
         for v4 in [true, false] {
-            if !compiled.addresses.iter().any(|a| a.is_v4() == v4) {
+            let mut addresses = addresses.iter().filter(|a| a.is_v4() == v4).peekable();
+            if addresses.peek().is_none() {
                 continue;
             }
-            let endpoints = endpoints(&port.name, port.proto, v4, slices.clone());
-            let backends = backends(name, port.number, port.proto, endpoints);
-            let set = set(name, port.number, port.proto, &backends);
-            let value = CompiledPort {
-                name: port.name.clone(),
-                set,
-                backends,
-            };
-            compiled.ports.insert((port.number, port.proto, v4), value);
+            let found = endpoints(name, port, v4, slices.clone());
+            let members: Box<[Content]> = found.members().collect();
+            let set = (!members.is_empty()).then(|| SetHash::of(members.iter().copied()));
+            compiled.sets.extend(set.map(|set| (set, members)));
+            let backends = found.backends.iter();
+            compiled
+                .backends
+                .extend(backends.map(|b| (b.content, b.state)));
+            for addr in addresses {
+                let frontend = Frontend {
+                    set,
+                    ..Frontend::default()
+                };
+                compiled.frontends.push((key(*addr, port), frontend));
+            }
         }
     }
     compiled
 }
 
+/// The key of a port's frontend.
+pub(super) fn key(addr: Addr, port: &Port) -> ServiceKey {
+    ServiceKey {
+        addr,
+        port: PortBe::new(port.number),
+        proto: port.proto,
+        scope: 0,
+    }
+}
+
+/// What the slices say of a port's endpoints in one family. Ready endpoints are the set's members;
+/// without any, those that serve while they terminate.
+pub(super) fn endpoints<'a>(
+    service: &ServiceName,
+    port: &Port,
+    v4: bool,
+    slices: impl Iterator<Item = &'a ParsedSlice>,
+) -> Endpoints<'a> {
+    let found = best(port, v4, slices);
+    let ready = found.values().any(|e| e.readiness == Readiness::Ready);
+    let backends = found.into_iter().map(|((addr, number), parsed)| {
+        let state = match parsed.readiness {
+            Readiness::Ready => BackendState::Active,
+            Readiness::Terminating if !ready => BackendState::Active,
+            Readiness::Terminating => BackendState::Draining,
+            Readiness::NotReady => BackendState::Removed,
+        };
+        let fields: [&[u8]; 5] = [
+            b"backend",
+            service.namespace.as_bytes(),
+            service.name.as_bytes(),
+            &port.number.to_be_bytes(),
+            &parsed.uid,
+        ];
+        Endpoint {
+            content: Content::new(addr, number, port.proto, &fields),
+            state,
+            parsed,
+        }
+    });
+    Endpoints {
+        backends: backends.collect(),
+    }
+}
+
 /// (address, port) → the best that any slice says of it.
-fn endpoints<'a>(
-    port_name: &str,
-    proto: Proto,
+fn best<'a>(
+    port: &Port,
     v4: bool,
     slices: impl Iterator<Item = &'a ParsedSlice>,
 ) -> BTreeMap<(Addr, u16), &'a ParsedEndpoint> {
     let mut found: BTreeMap<(Addr, u16), &ParsedEndpoint> = BTreeMap::new();
+    let same = |p: &&Port| p.name == port.name && p.proto == port.proto;
     for slice in slices {
         // A slice has each name once per protocol; a second one adds its port's endpoints.
-        for port in slice
-            .ports
-            .iter()
-            .filter(|p| p.name == port_name && p.proto == proto)
-        {
+        for port in slice.ports.iter().filter(same) {
             for endpoint in slice.endpoints.iter().filter(|e| e.addr.is_v4() == v4) {
                 let best = found
                     .entry((endpoint.addr, port.number))
@@ -105,69 +157,4 @@ fn endpoints<'a>(
         }
     }
     found
-}
-
-/// Ready endpoints are the set's members; without any, those that serve while they terminate.
-fn backends(
-    service: &ServiceName,
-    service_port: u16,
-    proto: Proto,
-    endpoints: BTreeMap<(Addr, u16), &ParsedEndpoint>,
-) -> Vec<CompiledBackend> {
-    let ready = endpoints.values().any(|e| e.readiness == Readiness::Ready);
-    let mut backends = Vec::new();
-    for ((addr, port), endpoint) in endpoints {
-        let state = match endpoint.readiness {
-            Readiness::Ready => BackendState::Active,
-            Readiness::Terminating if !ready => BackendState::Active,
-            Readiness::Terminating => BackendState::Draining,
-            Readiness::NotReady => BackendState::Removed,
-        };
-        let hash = Hash::of(&[
-            b"backend",
-            service.namespace.as_bytes(),
-            service.name.as_bytes(),
-            &service_port.to_be_bytes(),
-            &[proto.0],
-            &addr.octets(),
-            &port.to_be_bytes(),
-            endpoint.uid.as_bytes(),
-        ]);
-        let value = Backend {
-            addr,
-            port: PortBe::new(port),
-            proto,
-            state: state as u8,
-            // Of the whole content, so that not even a reused number passes for the same backend.
-            incarnation: hash.word(),
-        };
-        backends.push(CompiledBackend {
-            hash,
-            value,
-            endpoint: endpoint.clone(),
-        });
-    }
-    backends.sort_by_key(|b| b.hash);
-    backends
-}
-
-fn set(
-    service: &ServiceName,
-    port: u16,
-    proto: Proto,
-    backends: &[CompiledBackend],
-) -> Option<Hash> {
-    let port = port.to_be_bytes();
-    let proto = [proto.0];
-    let mut fields: Vec<&[u8]> = vec![
-        b"set",
-        service.namespace.as_bytes(),
-        service.name.as_bytes(),
-        &port,
-        &proto,
-    ];
-    let fixed = fields.len();
-    let active = |b: &&CompiledBackend| b.value.state == BackendState::Active as u8;
-    fields.extend(backends.iter().filter(active).map(|b| b.hash.0.as_slice()));
-    (fields.len() > fixed).then(|| Hash::of(&fields))
 }

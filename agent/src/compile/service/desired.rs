@@ -2,19 +2,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_abi::service::{Backend, BackendState, ServiceKey, marker};
-use weir_abi::{PortBe, Proto};
+use weir_abi::Addr;
+use weir_abi::service::{BackendState, ServiceKey};
 
 use super::compile::Compiled;
-use super::hash::Hash;
+use super::hash::{Content, SetHash};
 
 /// What a key of `SERVICES` leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// The key is an address's marker with these flags.
+    /// The key is an address's marker with these flags ([`weir_abi::service::marker`]).
     Marker(u32),
-    /// The key is a frontend of this set; `None` refuses.
-    Set(Option<Hash>),
+    /// The key is a frontend.
+    Frontend(Frontend),
+}
+
+/// What a frontend leads to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Frontend {
+    /// Its set; `None` has no backends.
+    pub set: Option<SetHash>,
+    /// Bits of [`weir_abi::service::frontend`].
+    pub flags: u32,
+    /// See [`weir_abi::service::Service::affinity_secs`].
+    pub affinity_secs: u32,
 }
 
 /// What the kernel should hold.
@@ -23,51 +34,49 @@ pub struct Desired {
     /// `SERVICES`.
     pub frontends: BTreeMap<ServiceKey, Target>,
     /// Members of the sets, by the hash of each: `SLOTS`.
-    pub sets: BTreeMap<Hash, Vec<Hash>>,
-    /// `BACKENDS`. A [`BackendState::Draining`] one is kept if it is there, never added.
-    pub backends: BTreeMap<Hash, Backend>,
+    pub sets: BTreeMap<SetHash, Box<[Content]>>,
+    /// `BACKENDS`. One that is not [`BackendState::Active`] is kept if it is there, never added.
+    pub backends: BTreeMap<Content, BackendState>,
+    /// How many of those that have frontends at an address need its marker.
+    markers: BTreeMap<Addr, u32>,
 }
 
 impl Desired {
-    /// Takes a Service out. What a Service adds is its own: addresses have one owner, and the
-    /// hashes of sets and backends contain the Service's name.
-    pub(super) fn remove(&mut self, service: &Compiled) {
-        for key in keys(service) {
-            self.frontends.remove(&key);
+    /// Takes out what one object has put in. Frontends have one owner, and the contents of sets and backends
+    /// tell whose they are; only markers may be of several.
+    pub(super) fn remove(&mut self, compiled: &Compiled) {
+        for (key, _) in &compiled.frontends {
+            self.frontends.remove(key);
         }
-        for port in service.ports.values() {
-            if let Some(set) = port.set {
-                self.sets.remove(&set);
+        for (addr, _) in &compiled.markers {
+            if let Some(count) = self.markers.get_mut(addr) {
+                *count -= 1;
+                if *count == 0 {
+                    self.markers.remove(addr);
+                    self.frontends.remove(&ServiceKey::marker(*addr));
+                }
             }
-            for backend in &port.backends {
-                self.backends.remove(&backend.hash);
-            }
+        }
+        for (set, _) in &compiled.sets {
+            self.sets.remove(set);
+        }
+        for (content, _) in &compiled.backends {
+            self.backends.remove(content);
         }
     }
 
-    /// Puts a Service in.
-    pub(super) fn add(&mut self, service: &Compiled) {
-        for addr in &service.addresses {
-            let target = Target::Marker(marker::REFUSE_UNSERVED);
+    /// Puts in what one object wants.
+    pub(super) fn add(&mut self, compiled: &Compiled) {
+        for (key, frontend) in &compiled.frontends {
+            self.frontends.insert(*key, Target::Frontend(*frontend));
+        }
+        for (addr, flags) in &compiled.markers {
+            *self.markers.entry(*addr).or_default() += 1;
+            let target = Target::Marker(*flags);
             self.frontends.insert(ServiceKey::marker(*addr), target);
-            for ((number, proto, v4), port) in &service.ports {
-                if addr.is_v4() == *v4 {
-                    let key = frontend(*addr, *number, *proto);
-                    self.frontends.insert(key, Target::Set(port.set));
-                }
-            }
         }
-        for port in service.ports.values() {
-            if let Some(set) = port.set {
-                self.sets
-                    .insert(set, port.members().map(|b| b.hash).collect());
-            }
-            for backend in &port.backends {
-                if backend.value.state != BackendState::Removed as u8 {
-                    self.backends.insert(backend.hash, backend.value);
-                }
-            }
-        }
+        self.sets.extend(compiled.sets.iter().cloned());
+        self.backends.extend(compiled.backends.iter().copied());
     }
 }
 
@@ -75,38 +84,20 @@ impl Desired {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changed {
     pub(super) frontends: BTreeSet<ServiceKey>,
-    pub(super) sets: BTreeSet<Hash>,
-    pub(super) backends: BTreeSet<Hash>,
+    pub(super) sets: BTreeSet<SetHash>,
+    pub(super) backends: BTreeSet<Content>,
 }
 
 impl Changed {
-    /// Everything of a Service that comes or goes.
-    pub(super) fn note(&mut self, service: &Compiled) {
-        self.frontends.extend(keys(service));
-        for port in service.ports.values() {
-            self.sets.extend(port.set);
-            self.backends.extend(port.backends.iter().map(|b| b.hash));
-        }
+    /// Everything of an object that comes or goes.
+    pub(super) fn note(&mut self, compiled: &Compiled) {
+        self.frontends
+            .extend(compiled.frontends.iter().map(|(k, _)| *k));
+        let markers = compiled.markers.iter();
+        self.frontends
+            .extend(markers.map(|(addr, _)| ServiceKey::marker(*addr)));
+        self.sets.extend(compiled.sets.iter().map(|(set, _)| *set));
+        self.backends
+            .extend(compiled.backends.iter().map(|(c, _)| *c));
     }
-}
-
-/// The key of a frontend; `port` in host order.
-pub(super) fn frontend(addr: weir_abi::Addr, port: u16, proto: Proto) -> ServiceKey {
-    ServiceKey {
-        addr,
-        port: PortBe::new(port),
-        proto,
-        scope: 0,
-    }
-}
-
-fn keys(service: &Compiled) -> impl Iterator<Item = ServiceKey> {
-    service.addresses.iter().flat_map(|addr| {
-        let ports = service
-            .ports
-            .keys()
-            .filter(|(_, _, v4)| addr.is_v4() == *v4);
-        let frontends = ports.map(|(number, proto, _)| frontend(*addr, *number, *proto));
-        frontends.chain([ServiceKey::marker(*addr)])
-    })
 }

@@ -1,36 +1,101 @@
-//! What a set or a backend is, in 128 bits.
+//! What a set or a backend is: its content, by which a restarted agent finds it again.
 
-use weir_abi::policy::{IdKey, IdKind};
+use weir_abi::service::{Backend, BackendState};
+use weir_abi::{Addr, PortBe, Proto};
 
-/// First 128 bits of the BLAKE3 hash of a set's or a backend's content.
+/// What a backend is, all that its element in `BACKENDS` tells of it but its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Hash(pub [u8; 16]);
+pub struct Content {
+    /// See [`Backend`].
+    pub addr: Addr,
+    /// See [`Backend`].
+    pub port: PortBe,
+    /// See [`Backend`].
+    pub proto: Proto,
+    /// First word of the hash of what the backend serves, where, and which pod it is.
+    pub incarnation: u32,
+    /// Second word of that hash.
+    pub check: u32,
+}
 
-impl Hash {
-    /// The hash of a list of fields. Each is preceded by its length, so that no two lists of fields
-    /// have the same bytes.
-    pub(super) fn of(fields: &[&[u8]]) -> Self {
+impl Content {
+    /// The backend at an address and port (host order) that `fields` tell from all others there.
+    pub(super) fn new(addr: Addr, port: u16, proto: Proto, fields: &[&[u8]]) -> Self {
+        let mut all = vec![];
+        all.extend_from_slice(fields);
+        let octets = addr.octets();
+        let number = port.to_be_bytes();
+        all.extend([octets.as_slice(), &number, std::slice::from_ref(&proto.0)]);
+        let [a, b, c, d, e, f, g, h, ..] = hash(&all);
+        Self {
+            addr,
+            port: PortBe::new(port),
+            proto,
+            // 0 with the state Removed is no backend.
+            incarnation: u32::from_le_bytes([a, b, c, d]).max(1),
+            check: u32::from_le_bytes([e, f, g, h]),
+        }
+    }
+
+    /// What an element of `BACKENDS` is.
+    pub fn of(backend: &Backend) -> Self {
+        Self {
+            addr: backend.addr,
+            port: backend.port,
+            proto: backend.proto,
+            incarnation: backend.incarnation,
+            check: backend.check,
+        }
+    }
+
+    /// The element of `BACKENDS`.
+    pub fn in_state(self, state: BackendState) -> Backend {
+        Backend {
+            addr: self.addr,
+            port: self.port,
+            proto: self.proto,
+            zero: 0,
+            check: self.check,
+            incarnation: self.incarnation,
+            state: state as u32,
+        }
+    }
+}
+
+/// What a set is: 128 bits of the BLAKE3 hash of its members in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SetHash([u8; 16]);
+
+impl SetHash {
+    /// The hash of a set.
+    pub fn of(members: impl IntoIterator<Item = Content>) -> Self {
         let mut hasher = blake3::Hasher::new();
-        for field in fields {
-            hasher.update(&(field.len() as u64).to_le_bytes());
-            hasher.update(field);
+        for member in members {
+            let mut bytes = [0; 28];
+            bytes[..16].copy_from_slice(&member.addr.octets());
+            bytes[16..18].copy_from_slice(&member.port.0.to_ne_bytes());
+            bytes[18] = member.proto.0;
+            bytes[20..24].copy_from_slice(&member.incarnation.to_le_bytes());
+            bytes[24..].copy_from_slice(&member.check.to_le_bytes());
+            hasher.update(&bytes);
         }
-        let mut hash = [0; 16];
-        hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        Self(hash)
+        Self(first_half(&hasher))
     }
+}
 
-    /// Its key in `IDS`.
-    pub(super) fn key(self, kind: IdKind) -> IdKey {
-        IdKey {
-            kind: kind as u32,
-            hash: self.0,
-        }
+/// The hash of a list of fields. Each is preceded by its length, so that no two lists of fields
+/// have the same bytes.
+pub(super) fn hash(fields: &[&[u8]]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    for field in fields {
+        hasher.update(&(field.len() as u64).to_le_bytes());
+        hasher.update(field);
     }
+    first_half(&hasher)
+}
 
-    /// Its first 32 bits.
-    pub(super) fn word(self) -> u32 {
-        let [a, b, c, d, ..] = self.0;
-        u32::from_le_bytes([a, b, c, d])
-    }
+fn first_half(hasher: &blake3::Hasher) -> [u8; 16] {
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    hash
 }

@@ -33,10 +33,7 @@ impl ServiceIndex {
             Change::Apply(Object::Service(service)) => self.apply_service(service),
             Change::Apply(Object::EndpointSlice(slice)) => self.apply_slice(slice),
             Change::Delete(key) => {
-                let name = ServiceName {
-                    namespace: key.namespace.clone(),
-                    name: key.name.clone(),
-                };
+                let name = ServiceName::new(&key.namespace, &key.name);
                 match key.kind {
                     Kind::Service => self.set_service(name, None),
                     Kind::EndpointSlice => self.set_slice(name, None),
@@ -111,8 +108,8 @@ impl ServiceIndex {
     pub(super) fn object_keys(&self) -> Vec<crate::state::ObjectKey> {
         let key = |kind, name: &ServiceName| crate::state::ObjectKey {
             kind,
-            namespace: name.namespace.clone(),
-            name: name.name.clone(),
+            namespace: name.namespace.to_string(),
+            name: name.name.to_string(),
         };
         let services = self.services.keys().map(|name| key(Kind::Service, name));
         let slices = self.slices.keys();
@@ -121,13 +118,25 @@ impl ServiceIndex {
             .collect()
     }
 
-    /// Every Service with its parse result and, per port and family, its backends.
-    pub(super) fn compiled(
+    /// Every Service.
+    pub(super) fn services(&self) -> impl Iterator<Item = (&ServiceName, &ParsedService)> {
+        self.services.iter()
+    }
+
+    /// A Service's EndpointSlices.
+    pub(super) fn slices_of(
         &self,
-    ) -> impl Iterator<Item = (&ServiceName, &ParsedService, Option<&Compiled>)> {
-        self.services
-            .iter()
-            .map(|(name, parsed)| (name, parsed, self.compiled.get(name)))
+        service: &ServiceName,
+    ) -> impl Iterator<Item = &ParsedSlice> + Clone {
+        let slices = self.slices_of.get(service).into_iter().flatten();
+        slices.filter_map(|slice| self.slices.get(slice))
+    }
+
+    /// The addresses of a Service that no other has.
+    pub(super) fn addresses(&self, name: &ServiceName, service: &ParsedService) -> Vec<Addr> {
+        let claim = (service.created, name.clone());
+        let owned = |addr: &&Addr| self.claims.get(addr).and_then(|c| c.first()) == Some(&claim);
+        service.addresses.iter().filter(owned).copied().collect()
     }
 
     /// The Service's EndpointSlices, as [`Problem::object`] names them.
@@ -226,11 +235,7 @@ impl ServiceIndex {
     }
 
     fn compile(&self, name: &ServiceName, service: &ParsedService) -> Compiled {
-        let claim = (service.created, name.clone());
-        let owned = |addr: &&Addr| self.claims.get(addr).and_then(|c| c.first()) == Some(&claim);
-        let addresses = service.addresses.iter().filter(owned).copied().collect();
-        let slices = self.slices_of.get(name).into_iter().flatten();
-        let slices = slices.filter_map(|slice| self.slices.get(slice));
-        compile(name, service, addresses, slices)
+        let addresses = self.addresses(name, service);
+        compile(name, service, &addresses, self.slices_of(name))
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use weir_abi::Proto;
-use weir_abi::service::BackendState;
+use weir_abi::service::{BackendState, ServiceKey};
 use weir_api::service::{BackendInfo, FrontendInfo, ServiceInfo};
 
 use super::actual::ServiceActual;
-use super::compile::{CompiledBackend, CompiledPort};
-use super::desired::frontend;
+use super::compile::{self, Endpoint, Endpoints};
+use super::hash::SetHash;
 use super::index::ServiceIndex;
 
 impl ServiceIndex {
@@ -21,22 +21,21 @@ impl ServiceIndex {
                 .or_default()
                 .push(problem.to_string());
         }
-        let services = self.compiled().map(|(name, parsed, compiled)| {
+        let services = self.services().map(|(name, parsed)| {
             let mut frontends = Vec::new();
-            for addr in compiled.iter().flat_map(|c| &c.addresses) {
-                for ((number, proto, v4), port) in compiled.iter().flat_map(|c| &c.ports) {
-                    if addr.is_v4() != *v4 {
-                        continue;
-                    }
-                    let key = frontend(*addr, *number, *proto);
-                    let mut backends: Vec<_> = port.backends.iter().map(backend).collect();
+            for addr in self.addresses(name, parsed) {
+                for port in &parsed.ports {
+                    let slices = self.slices_of(name);
+                    let found = compile::endpoints(name, port, addr.is_v4(), slices);
+                    let key = compile::key(addr, port);
+                    let mut backends: Vec<_> = found.backends.iter().map(backend).collect();
                     backends.sort_by_key(|(address, info)| (*address, info.port));
                     frontends.push(FrontendInfo {
                         address: addr.to_ip().to_string(),
-                        port: *number,
-                        protocol: protocol(*proto).into(),
+                        port: port.number,
+                        protocol: protocol(port.proto).into(),
                         port_name: port.name.clone(),
-                        programmed: programmed(actual, &key, port),
+                        programmed: programmed(actual, &key, &found),
                         backends: backends.into_iter().map(|(_, info)| info).collect(),
                     });
                 }
@@ -47,8 +46,8 @@ impl ServiceIndex {
                 own.extend(problems.get(&object).into_iter().flatten().cloned());
             }
             ServiceInfo {
-                namespace: name.namespace.clone(),
-                name: name.name.clone(),
+                namespace: name.namespace.to_string(),
+                name: name.name.to_string(),
                 kind: parsed.kind.clone(),
                 frontends,
                 problems: own,
@@ -58,24 +57,19 @@ impl ServiceIndex {
     }
 }
 
-fn backend(backend: &CompiledBackend) -> (std::net::IpAddr, BackendInfo) {
-    let address = backend.value.addr.to_ip();
-    let state = match backend.value.state {
-        s if s == BackendState::Active as u8 => "active",
-        s if s == BackendState::Draining as u8 => "draining",
-        _ => "notReady",
+fn backend(backend: &Endpoint<'_>) -> (std::net::IpAddr, BackendInfo) {
+    let address = backend.content.addr.to_ip();
+    let state = match backend.state {
+        BackendState::Active => "active",
+        BackendState::Draining => "draining",
+        BackendState::Removed => "notReady",
     };
     let info = BackendInfo {
         address: address.to_string(),
-        port: backend.value.port.get(),
+        port: backend.content.port.get(),
         state: state.into(),
-        pod: backend
-            .endpoint
-            .pod
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
-        node: backend.endpoint.node.clone(),
+        pod: backend.parsed.pod.to_string(),
+        node: backend.parsed.node.to_string(),
     };
     (address, info)
 }
@@ -89,19 +83,16 @@ fn protocol(proto: Proto) -> &'static str {
 }
 
 /// Whether the kernel leads the frontend to the set's members.
-fn programmed(
-    actual: &ServiceActual,
-    key: &weir_abi::service::ServiceKey,
-    port: &CompiledPort,
-) -> bool {
-    let marker = weir_abi::service::ServiceKey::marker(key.addr);
+fn programmed(actual: &ServiceActual, key: &ServiceKey, found: &Endpoints<'_>) -> bool {
     let Some(service) = actual.services.get(key) else {
         return false;
     };
-    let set = port.set.map(|hash| actual.set_ids.get(&hash));
-    let same = match set {
-        None => service.count == 0,
-        Some(id) => Some(&service.set) == id && service.count as usize == port.members().count(),
+    let same = match found.members().count() {
+        0 => service.count == 0,
+        count => {
+            let set = actual.set(&SetHash::of(found.members()));
+            set == Some(service.set) && service.count as usize == count
+        }
     };
-    same && actual.services.contains_key(&marker)
+    same && actual.services.contains_key(&ServiceKey::marker(key.addr))
 }

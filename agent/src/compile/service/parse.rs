@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use weir_abi::{Addr, Proto};
+
+use super::hash::hash;
 
 /// Another load balancer takes care of the object.
 const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
@@ -16,16 +19,24 @@ const HEADLESS: &str = "service.kubernetes.io/headless";
 /// Which Service an EndpointSlice belongs to.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// Names a Service, or another object with a namespace.
+/// Names a Service, or another object with a namespace. Copies share their text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName {
     /// Its namespace.
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
 }
 
 impl ServiceName {
+    /// From its two parts.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
     /// From an object's metadata; without a namespace it is `default`.
     pub(super) fn of(meta: &ObjectMeta) -> Self {
         let namespace = match meta.namespace.as_deref() {
@@ -33,8 +44,8 @@ impl ServiceName {
             Some(namespace) => namespace,
         };
         Self {
-            namespace: namespace.to_owned(),
-            name: meta.name.clone().unwrap_or_default(),
+            namespace: namespace.into(),
+            name: meta.name.as_deref().unwrap_or_default().into(),
         }
     }
 }
@@ -121,20 +132,20 @@ pub(super) struct Port {
 pub(super) struct ParsedSlice {
     pub service: ServiceName,
     pub ports: Vec<Port>,
-    pub endpoints: Vec<ParsedEndpoint>,
+    pub endpoints: Box<[ParsedEndpoint]>,
     pub problems: Vec<Problem>,
 }
 
-/// An endpoint of a slice.
+/// An endpoint of a slice. There are many of them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ParsedEndpoint {
     pub addr: Addr,
     pub readiness: Readiness,
-    /// UID of what stands behind the address, so that a reused address is told apart.
-    pub uid: String,
-    /// `namespace/name` of the pod, if it is one.
-    pub pod: Option<ServiceName>,
-    pub node: String,
+    /// Hash of the UID of what stands behind the address, so that a reused address is told apart.
+    pub uid: [u8; 16],
+    /// `namespace/name` of the pod; empty if it is none.
+    pub pod: Box<str>,
+    pub node: Box<str>,
 }
 
 /// What an endpoint takes; of several reports about one endpoint the greatest counts.
@@ -233,7 +244,7 @@ pub(super) fn slice(slice: &EndpointSlice) -> Option<ParsedSlice> {
     }
     let name = ServiceName::of(&slice.metadata);
     let service = ServiceName {
-        name: labels.get(SERVICE_NAME)?.clone(),
+        name: labels.get(SERVICE_NAME)?.as_str().into(),
         namespace: name.namespace.clone(),
     };
     let mut report = Report::new("EndpointSlice", &name);
@@ -250,7 +261,7 @@ pub(super) fn slice(slice: &EndpointSlice) -> Option<ParsedSlice> {
             return Some(ParsedSlice {
                 service,
                 ports: vec![],
-                endpoints: vec![],
+                endpoints: Box::default(),
                 problems,
             });
         }
@@ -312,16 +323,18 @@ fn parsed_endpoint(addr: Addr, endpoint: &Endpoint) -> ParsedEndpoint {
     let target = endpoint.target_ref.as_ref();
     let pod = target
         .filter(|t| t.kind.as_deref() == Some("Pod"))
-        .map(|t| ServiceName {
-            namespace: t.namespace.clone().unwrap_or_default(),
-            name: t.name.clone().unwrap_or_default(),
+        .map(|t| {
+            let [namespace, name] =
+                [&t.namespace, &t.name].map(|s| s.as_deref().unwrap_or_default());
+            format!("{namespace}/{name}")
         });
+    let uid = target.and_then(|t| t.uid.as_deref()).unwrap_or_default();
     ParsedEndpoint {
         addr,
         readiness,
-        uid: target.and_then(|t| t.uid.clone()).unwrap_or_default(),
-        pod,
-        node: endpoint.node_name.clone().unwrap_or_default(),
+        uid: hash(&[uid.as_bytes()]),
+        pod: pod.unwrap_or_default().into(),
+        node: endpoint.node_name.as_deref().unwrap_or_default().into(),
     }
 }
 

@@ -2,29 +2,55 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_abi::policy::IdKind;
-use weir_abi::service::{Backend, BackendId, BackendState, Service, ServiceKey, SetId, SlotKey};
+use weir_abi::service::{BackendId, BackendState, Service, ServiceKey, SetId, Slot, scope};
 
 use super::actual::{ServiceActual, ServiceWrite};
 use super::collect::Garbage;
 use super::desired::{Changed, Desired, Target};
-use super::hash::Hash;
+use super::free::Free;
+use super::hash::{Content, SetHash};
 
 /// Writes to be made in this order, stopping at the first that fails. Wherever it stops, every
 /// frontend has its old or its new backends.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// New numbers, backends and sets: nothing refers to them yet.
+    /// New backends and sets: nothing refers to them yet.
     pub build: Vec<ServiceWrite>,
     /// One write moves one frontend.
     pub flip: Vec<ServiceWrite>,
     /// Backends that are in no set any more say so, and their UDP flows leave them.
     pub retire: Vec<ServiceWrite>,
+    /// Backends that take nothing from now on.
+    pub retired: Vec<Retired>,
     /// What nothing refers to after that; [`super::Collector`] deletes it when no program can still
     /// be reading it.
     pub garbage: Vec<Garbage>,
     /// What may have been garbage before and is wanted again.
     pub wanted: Vec<Garbage>,
+    /// How large the maps must be for these writes.
+    pub needs: Needs,
+}
+
+/// A backend that takes nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retired {
+    /// Its number.
+    pub id: BackendId,
+    /// What stood under it.
+    pub backend: weir_abi::service::Backend,
+    /// No EndpointSlice has it any more. Otherwise it is there, but neither ready nor serving.
+    pub deleted: bool,
+}
+
+/// Entries that maps must have room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Of `SERVICES`.
+    pub services: u32,
+    /// Of `SLOTS`: sets that are being replaced stand beside the new ones.
+    pub slots: u32,
+    /// Of `BACKENDS`.
+    pub backends: u32,
 }
 
 impl Plan {
@@ -38,10 +64,12 @@ impl Plan {
 /// known to agree.
 pub fn plan(actual: &ServiceActual, desired: &Desired, changed: Option<&Changed>) -> Plan {
     let mut planner = Planner::new(actual, changed);
-    planner.build(desired);
+    planner.backends(desired);
+    planner.sets(desired);
     planner.flip(desired);
     planner.retire(desired);
     planner.garbage(desired);
+    planner.needs();
     planner.plan
 }
 
@@ -58,184 +86,228 @@ fn among<'a, K: Ord, V>(
 struct Planner<'a> {
     actual: &'a ServiceActual,
     changed: Option<&'a Changed>,
-    sets: Numbers<'a, SetId>,
-    backends: Numbers<'a, BackendId>,
+    /// Numbers that this plan gives.
+    new_backends: BTreeMap<Content, BackendId>,
+    new_sets: BTreeMap<SetHash, SetId>,
+    /// What will be free; made when the first range is taken.
+    free: Option<Free>,
     plan: Plan,
-}
-
-/// Numbers that are given and those that this plan gives.
-struct Numbers<'a, Id> {
-    given: &'a BTreeMap<Hash, Id>,
-    new: BTreeMap<Hash, Id>,
-    make: fn(u32) -> Id,
-    cursor: u32,
-}
-
-impl<Id: Copy> Numbers<'_, Id> {
-    fn find(&self, hash: Hash) -> Option<Id> {
-        self.given
-            .get(&hash)
-            .or_else(|| self.new.get(&hash))
-            .copied()
-    }
-
-    /// The number of the content, and whether it is new. There are 2^32 - 1, and the map of them
-    /// holds far fewer.
-    fn give(&mut self, hash: Hash, is_used: impl Fn(u32) -> bool) -> (Id, bool) {
-        if let Some(id) = self.find(hash) {
-            return (id, false);
-        }
-        loop {
-            self.cursor = self.cursor.wrapping_add(1).max(1);
-            if !is_used(self.cursor) {
-                break;
-            }
-        }
-        let id = (self.make)(self.cursor);
-        self.new.insert(hash, id);
-        (id, true)
-    }
 }
 
 impl<'a> Planner<'a> {
     fn new(actual: &'a ServiceActual, changed: Option<&'a Changed>) -> Self {
-        let cursor = actual.cursor();
         Self {
             actual,
             changed,
-            sets: Numbers {
-                given: &actual.set_ids,
-                new: BTreeMap::new(),
-                make: SetId,
-                cursor,
-            },
-            backends: Numbers {
-                given: &actual.backend_ids,
-                new: BTreeMap::new(),
-                make: BackendId,
-                cursor,
-            },
+            new_backends: BTreeMap::new(),
+            new_sets: BTreeMap::new(),
+            free: None,
             plan: Plan::default(),
         }
     }
 
-    fn build(&mut self, desired: &Desired) {
-        let active = |b: &Backend| b.state == BackendState::Active as u8;
-        let backends = among(&desired.backends, self.changed.map(|c| &c.backends));
-        for (hash, backend) in backends.filter(|(_, b)| active(b)) {
-            let (id, new) = self.backends.give(*hash, |id| self.actual.is_backend(id));
-            if new {
-                let key = hash.key(IdKind::Backend);
-                self.plan.build.push(ServiceWrite::PutId(key, id.0));
+    fn backend_id(&self, content: &Content) -> Option<BackendId> {
+        let given = self.actual.backend_id(content);
+        given.or_else(|| self.new_backends.get(content).copied())
+    }
+
+    fn backends(&mut self, desired: &Desired) {
+        let mut numbers = self.actual.free_backends();
+        let changed = self.changed.map(|c| &c.backends);
+        for (content, state) in among(&desired.backends, changed) {
+            if *state != BackendState::Active {
+                continue;
             }
-            if self.actual.backends.get(&id) != Some(backend) {
-                self.plan.build.push(ServiceWrite::PutBackend(id, *backend));
-            }
-        }
-        for (hash, members) in among(&desired.sets, self.changed.map(|c| &c.sets)) {
-            let (set, new) = self.sets.give(*hash, |id| self.actual.is_set(id));
-            if new {
-                self.plan
-                    .build
-                    .push(ServiceWrite::PutId(hash.key(IdKind::Set), set.0));
-            }
-            for (index, member) in (0..).zip(members) {
-                let key = SlotKey { set, index };
-                let Some(backend) = self.backends.find(*member) else {
-                    continue;
-                };
-                if self.actual.slots.get(&key) != Some(&backend) {
-                    self.plan.build.push(ServiceWrite::PutSlot(key, backend));
-                }
-            }
+            let backend = content.in_state(*state);
+            let id = match self.actual.backend_id(content) {
+                Some(id) if self.actual.backend(id) == Some(backend) => continue,
+                Some(id) => id,
+                // The numbers end far beyond any map.
+                None => match numbers.next() {
+                    Some(id) => id,
+                    None => continue,
+                },
+            };
+            self.new_backends.insert(*content, id);
+            self.plan.build.push(ServiceWrite::PutBackend(id, backend));
         }
     }
 
-    /// Without its marker an address serves nothing: what goes loses it first, what comes gets it
-    /// last.
-    fn flip(&mut self, desired: &Desired) {
-        let is_marker = |key: &ServiceKey| *key == ServiceKey::marker(key.addr);
-        let changed = self.changed.map(|c| &c.frontends);
-        for markers in [true, false] {
-            let keys = among(&self.actual.services, changed).map(|(key, _)| key);
-            let keys = keys.filter(|key| is_marker(key) == markers);
-            let gone = keys.filter(|key| !desired.frontends.contains_key(key));
-            self.plan
-                .flip
-                .extend(gone.map(|key| ServiceWrite::DeleteService(*key)));
+    fn sets(&mut self, desired: &Desired) {
+        for (hash, members) in among(&desired.sets, self.changed.map(|c| &c.sets)) {
+            if self.actual.set(hash).is_some() {
+                continue;
+            }
+            let slot = |content: &Content| Slot {
+                backend: self.backend_id(content).unwrap_or_default(),
+                incarnation: content.incarnation,
+            };
+            let slots: Box<[Slot]> = members.iter().map(slot).collect();
+            let len = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+            let free = self.free.get_or_insert_with(|| self.actual.free().clone());
+            let set = SetId(free.take(len));
+            self.new_sets.insert(*hash, set);
+            self.plan.build.push(ServiceWrite::PutSet(set, slots));
         }
-        for markers in [false, true] {
-            let frontends = among(&desired.frontends, changed);
-            for (key, target) in frontends.filter(|(key, _)| is_marker(key) == markers) {
-                let value = self.value(desired, target);
-                if self.actual.services.get(key) != Some(&value) {
-                    self.plan.flip.push(ServiceWrite::PutService(*key, value));
-                }
+    }
+
+    /// An address serves nothing without its marker: one that goes loses it first, one that comes gets
+    /// it last. A marker that changes decides for ports that are served neither before nor after, so
+    /// it is written between what comes and what goes. Those outside are sent to a frontend of
+    /// their own by the one for everyone, which is written after it, and deleted before it.
+    fn flip(&mut self, desired: &Desired) {
+        let changed = self.changed.map(|c| &c.frontends);
+        let mut gone: Vec<&ServiceKey> = among(&self.actual.services, changed)
+            .map(|(key, _)| key)
+            .filter(|key| !desired.frontends.contains_key(key))
+            .collect();
+        gone.sort_by_key(|key| std::cmp::Reverse(step(key)));
+        let is_hidden = |key: &&ServiceKey| self.is_hidden(key, desired);
+        let (hidden, seen): (Vec<_>, Vec<_>) = gone.into_iter().partition(is_hidden);
+        let mut puts = Vec::new();
+        for (key, target) in among(&desired.frontends, changed) {
+            let value = self.value(desired, target);
+            if self.actual.services.get(key) != Some(&value) {
+                puts.push((*key, value));
             }
         }
+        puts.sort_by_key(|(key, _)| step(key));
+        let delete = |key: &&ServiceKey| ServiceWrite::DeleteService(**key);
+        let put = |(key, value): &(ServiceKey, Service)| ServiceWrite::PutService(*key, *value);
+        let flip = &mut self.plan.flip;
+        flip.extend(hidden.iter().map(delete));
+        flip.extend(puts.iter().map(put));
+        flip.extend(seen.iter().map(delete));
+    }
+
+    /// Whether a key that goes is a marker, or stands at an address without one, which a killed agent
+    /// may have left: then it must not come to light by the marker of who has the address now.
+    fn is_hidden(&self, key: &ServiceKey, desired: &Desired) -> bool {
+        if step(key) == Step::Marker {
+            return true;
+        }
+        let marker = ServiceKey::marker(key.addr);
+        let stays =
+            self.actual.services.contains_key(&marker) && desired.frontends.contains_key(&marker);
+        !stays && key.addr != ServiceKey::node_wide(key.addr.is_v4())
     }
 
     fn value(&self, desired: &Desired, target: &Target) -> Service {
-        match target {
-            Target::Marker(flags) => Service {
-                flags: *flags,
-                ..Service::default()
-            },
-            Target::Set(hash) => {
-                let set = hash.and_then(|h| self.sets.find(h).zip(desired.sets.get(&h)));
-                match set {
-                    Some((set, members)) => {
-                        let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
-                        Service {
-                            set,
-                            count,
-                            ..Service::default()
-                        }
-                    }
-                    None => Service::default(),
-                }
+        let frontend = match target {
+            Target::Marker(flags) => {
+                return Service {
+                    flags: *flags,
+                    ..Service::default()
+                };
             }
+            Target::Frontend(frontend) => frontend,
+        };
+        let find = |hash: &SetHash| {
+            let set = self.actual.set(hash);
+            let set = set.or_else(|| self.new_sets.get(hash).copied())?;
+            let count = desired.sets.get(hash)?.len();
+            Some((set, u32::try_from(count).unwrap_or(u32::MAX)))
+        };
+        let (set, count) = frontend.set.as_ref().and_then(find).unwrap_or_default();
+        Service {
+            set,
+            count,
+            flags: frontend.flags,
+            affinity_secs: frontend.affinity_secs,
+            ..Service::default()
         }
     }
 
     fn retire(&mut self, desired: &Desired) {
-        let changed = self.changed.map(|c| &c.backends);
-        for (hash, id) in among(&self.actual.backend_ids, changed) {
-            let wanted = desired.backends.get(hash).map(|b| b.state);
-            let wanted = wanted.unwrap_or(BackendState::Removed as u8);
-            let Some(backend) = self.actual.backends.get(id) else {
-                continue;
-            };
+        let contents = |c: &'a Changed| c.backends.iter().copied().collect::<Vec<_>>();
+        let all = || self.actual.backends().map(|(_, b)| Content::of(&b));
+        let contents = self.changed.map_or_else(|| all().collect(), contents);
+        for content in contents {
+            let wanted = desired.backends.get(&content).copied();
+            let found = self.actual.backend_id(&content);
+            let found = found.and_then(|id| Some((id, self.actual.backend(id)?)));
+            let Some((id, backend)) = found else { continue };
+            let state = wanted.unwrap_or(BackendState::Removed);
             // Those that are wanted Active were written before the flip.
-            if wanted != BackendState::Active as u8 && wanted != backend.state {
-                let backend = Backend {
-                    state: wanted,
-                    ..*backend
-                };
-                self.plan
-                    .retire
-                    .push(ServiceWrite::PutBackend(*id, backend));
+            if state != BackendState::Active && state as u32 != backend.state {
+                let write = ServiceWrite::PutBackend(id, content.in_state(state));
+                self.plan.retire.push(write);
+            }
+            let deleted = wanted.is_none();
+            let was_removed = backend.state == BackendState::Removed as u32;
+            if state == BackendState::Removed && (deleted || !was_removed) {
+                self.plan.retired.push(Retired {
+                    id,
+                    backend,
+                    deleted,
+                });
             }
         }
     }
 
     fn garbage(&mut self, desired: &Desired) {
-        let sets = among(&self.actual.set_ids, self.changed.map(|c| &c.sets));
-        let sets =
-            sets.map(|(hash, id)| (desired.sets.contains_key(hash), Garbage::Set(*hash, *id)));
-        let backends = among(&self.actual.backend_ids, self.changed.map(|c| &c.backends));
-        let backends = backends.map(|(hash, id)| {
-            (
-                desired.backends.contains_key(hash),
-                Garbage::Backend(*hash, *id),
-            )
-        });
-        for (wanted, number) in sets.chain(backends) {
+        let mut note = |wanted: bool, garbage: Garbage| {
             if wanted {
-                self.plan.wanted.push(number);
+                self.plan.wanted.push(garbage);
             } else {
-                self.plan.garbage.push(number);
+                self.plan.garbage.push(garbage);
+            }
+        };
+        let Some(changed) = self.changed else {
+            for (set, hash) in self.actual.ranges() {
+                let wanted = hash.is_some_and(|hash| desired.sets.contains_key(&hash));
+                note(wanted, Garbage::Set(set));
+            }
+            for (id, backend) in self.actual.backends() {
+                let content = Content::of(&backend);
+                let is_known = self.actual.backend_id(&content) == Some(id);
+                let wanted = is_known && desired.backends.contains_key(&content);
+                note(wanted, Garbage::Backend(id));
+            }
+            return;
+        };
+        for hash in &changed.sets {
+            if let Some(set) = self.actual.set(hash) {
+                note(desired.sets.contains_key(hash), Garbage::Set(set));
             }
         }
+        for content in &changed.backends {
+            if let Some(id) = self.actual.backend_id(content) {
+                note(desired.backends.contains_key(content), Garbage::Backend(id));
+            }
+        }
+    }
+
+    fn needs(&mut self) {
+        let puts = self.plan.flip.iter().filter(|write| match write {
+            ServiceWrite::PutService(key, _) => !self.actual.services.contains_key(key),
+            _ => false,
+        });
+        let services = self.actual.services.len() + puts.count();
+        let free = self.free.as_ref().unwrap_or(self.actual.free());
+        let given = self.new_backends.values().map(|id| id.0 + 1).max();
+        self.plan.needs = Needs {
+            services: u32::try_from(services).unwrap_or(u32::MAX),
+            slots: free.end(),
+            backends: self.actual.backends_end().max(given.unwrap_or(1)),
+        };
+    }
+}
+
+/// When a key is written, among those that come, and after which others it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Outside,
+    Everyone,
+    Marker,
+}
+
+fn step(key: &ServiceKey) -> Step {
+    if *key == ServiceKey::marker(key.addr) {
+        Step::Marker
+    } else if key.scope == scope::OUTSIDE {
+        Step::Outside
+    } else {
+        Step::Everyone
     }
 }

@@ -15,7 +15,7 @@ use weir_abi::{
     map,
     node::{NodeAddr, NodeCidr},
     policy::{LpmKey, RuleVerdict},
-    service::{Backend, BackendId},
+    service::BackendId,
 };
 use weir_api::{
     error::{ApiError, Reason},
@@ -29,6 +29,7 @@ pub use shared::Shared;
 use super::{
     Error, PinnedView, counters, load, object,
     pins::{self, Pins},
+    service_arrays::BackendArray,
     table::{Table, Trie, Writes},
 };
 use crate::packet::{self, Flow, Macs};
@@ -46,7 +47,7 @@ pub struct Live {
     view: PinnedView,
     nodes: Table<Addr, NodeAddr>,
     cidrs: Trie<NodeCidr>,
-    backends: Table<BackendId, Backend>,
+    backends: BackendArray,
     pins: Pins,
 }
 
@@ -62,7 +63,7 @@ impl Live {
             view: PinnedView::of(pins)?,
             nodes: Table::open(pins, map::NODE_ADDRS, &writes)?,
             cidrs: Trie::open(pins, map::NODE_CIDRS, &writes)?,
-            backends: Table::open(pins, map::BACKENDS, &writes)?,
+            backends: BackendArray::open(pins, &writes)?,
             pins: pins.clone(),
         })
     }
@@ -199,7 +200,7 @@ impl Live {
         let verdict = |verdict: Option<RuleVerdict>| verdict.map(|v| self.verdict(v)).transpose();
         let backend = match report.backend {
             BackendId(0) => None,
-            id => self.backends.get(&id)?,
+            id => self.backends.get(id),
         };
         Ok(LiveAnswer {
             program: place.hook.program().to_owned(),

@@ -128,21 +128,16 @@ fn perform(
 
 /// The mirror that a restarted agent makes of the same maps.
 fn restarted(actual: &ServiceActual) -> ServiceActual {
-    use weir_abi::policy::IdKind;
-    let sets = actual
-        .set_ids
-        .iter()
-        .map(|(hash, id)| (hash.key(IdKind::Set), id.0));
-    let backends = actual
-        .backend_ids
-        .iter()
-        .map(|(hash, id)| (hash.key(IdKind::Backend), id.0));
-    ServiceActual::new(
-        sets.chain(backends),
-        actual.services.clone(),
-        actual.slots.clone(),
-        actual.backends.clone(),
-    )
+    let mut slots = actual.slots().to_vec();
+    // The map ends elsewhere.
+    slots.resize(slots.len() + 7, weir_abi::service::Slot::default());
+    ServiceActual::new(actual.services.clone(), slots, actual.backends())
+}
+
+/// How many slots are in use.
+fn used_slots(actual: &ServiceActual) -> usize {
+    let used = |slot: &&weir_abi::service::Slot| **slot != weir_abi::service::Slot::default();
+    actual.slots().iter().filter(used).count()
 }
 
 proptest! {
@@ -164,7 +159,7 @@ proptest! {
             desired = index.desired().clone();
             let change = plan(&actual, &desired, None);
             collector.note(now, &change);
-            let mut writes: Vec<_> = change.writes().copied().collect();
+            let mut writes: Vec<_> = change.writes().cloned().collect();
             if late {
                 now += GRACE;
                 let mut after = actual.clone();
@@ -179,7 +174,7 @@ proptest! {
             }
         }
         // The next start completes the change, and a second one has nothing to do.
-        let writes: Vec<_> = plan(&actual, &desired, None).writes().copied().collect();
+        let writes: Vec<_> = plan(&actual, &desired, None).writes().cloned().collect();
         perform(&mut actual, &writes, writes.len())?;
         let mut fresh = ServiceActual::default();
         let from_nothing = plan(&fresh, &desired, None);
@@ -191,9 +186,9 @@ proptest! {
         let collected = collector.due(now + GRACE, GRACE, &actual);
         perform(&mut actual, &collected, collected.len())?;
         prop_assert_eq!(plan(&actual, &desired, None).garbage, vec![]);
-        prop_assert_eq!(actual.set_ids.len(), desired.sets.len());
-        prop_assert_eq!(actual.slots.len(), desired.sets.values().map(Vec::len).sum::<usize>());
-        prop_assert!(actual.backends.len() <= desired.backends.len());
+        prop_assert_eq!(actual.set_count(), desired.sets.len());
+        prop_assert_eq!(used_slots(&actual), desired.sets.values().map(|s| s.len()).sum::<usize>());
+        prop_assert!(actual.backends().count() <= desired.backends.len());
         prop_assert_eq!(&actual.services.len(), &desired.frontends.len());
     }
 }
@@ -297,8 +292,10 @@ fn a_backend_more_is_one_backend_one_set_and_one_write_that_moves_the_frontend()
     let actual = programmed(&index);
     index.apply_slice(&slice("a", "a", &[("10.1.0.1", 'r'), ("10.1.0.2", 'r')]));
     let plan = plan(&actual, index.desired(), None);
-    // Numbers of a backend and a set, the backend, two slots.
-    assert_eq!(plan.build.len(), 5);
+    let [ServiceWrite::PutBackend(..), ServiceWrite::PutSet(_, slots)] = &plan.build[..] else {
+        panic!("{:?}", plan.build);
+    };
+    assert_eq!(slots.len(), 2);
     assert!(
         matches!(plan.flip[..], [ServiceWrite::PutService(..)]),
         "{:?}",
@@ -309,30 +306,108 @@ fn a_backend_more_is_one_backend_one_set_and_one_write_that_moves_the_frontend()
 }
 
 #[test]
-fn a_number_that_became_free_is_not_given_out_at_once() {
+fn a_number_and_a_range_of_slots_are_given_again_only_after_the_grace_period() {
     let mut index = index(
         &[service("a", &["10.96.0.1"])],
         &[slice("a", "a", &[("10.1.0.1", 'r')])],
     );
     let mut actual = programmed(&index);
-    let first = *actual.backends.keys().next().unwrap();
-    index.apply_slice(&slice("a", "a", &[]));
+    let numbers = |actual: &ServiceActual| {
+        let first = actual.services.values().find(|s| s.count > 0);
+        let id = actual.backends().next().map(|(id, _)| id.0);
+        (id.unwrap_or_default(), first.map_or(0, |s| s.set.0))
+    };
+    assert_eq!(numbers(&actual), (1, 1));
+    let mut collector = Collector::default();
+    let mut change_to = |actual: &mut ServiceActual, address: &str, now| {
+        index.apply_slice(&slice("a", "a", &[(address, 'r')]));
+        let change = plan(actual, index.desired(), None);
+        change.writes().for_each(|write| actual.apply(write));
+        collector.note(now, &change);
+        assert_eq!(collector.due(now + GRACE / 2, GRACE, actual), []);
+        let writes = collector.due(now + GRACE, GRACE, actual);
+        writes.iter().for_each(|write| actual.apply(write));
+        assert!(!writes.is_empty());
+    };
+    change_to(&mut actual, "10.1.0.2", Duration::ZERO);
+    assert_eq!(numbers(&actual), (2, 2));
+    change_to(&mut actual, "10.1.0.3", 2 * GRACE);
+    assert_eq!(numbers(&actual), (1, 1));
+    assert_eq!((actual.backends().count(), used_slots(&actual)), (1, 1));
+}
+
+#[test]
+fn what_a_killed_agent_left_is_collected_and_not_used_before() {
+    let mut index = index(
+        &[service("a", &["10.96.0.1"])],
+        &[slice("a", "a", &[("10.1.0.1", 'r')])],
+    );
+    let mut actual = programmed(&index);
+    index.apply_slice(&slice("a", "a", &[("10.1.0.1", 'r'), ("10.1.0.2", 'r')]));
     let change = plan(&actual, index.desired(), None);
-    change.writes().for_each(|write| actual.apply(write));
+    change.build.iter().for_each(|write| actual.apply(write));
+    // Killed: the new set stands in slots 2 and 3, and nothing refers to it.
+    let mut actual = restarted(&actual);
+    let change = plan(&actual, index.desired(), None);
+    let Some(ServiceWrite::PutSet(set, _)) = change.build.first() else {
+        panic!("{:?}", change.build);
+    };
+    assert_eq!(set.0, 4);
     let mut collector = Collector::default();
     collector.note(Duration::ZERO, &change);
-    assert_eq!(collector.next(GRACE), Some(GRACE));
-    assert_eq!(collector.due(GRACE / 2, GRACE, &actual), []);
-    collector
-        .due(GRACE, GRACE, &actual)
-        .iter()
-        .for_each(|write| actual.apply(write));
-    assert_eq!((actual.backends.len(), actual.slots.len()), (0, 0));
-    index.apply_slice(&slice("a", "a", &[("10.1.0.2", 'r')]));
-    plan(&actual.clone(), index.desired(), None)
-        .writes()
-        .for_each(|write| actual.apply(write));
-    assert_ne!(*actual.backends.keys().next().unwrap(), first);
+    change.writes().for_each(|write| actual.apply(write));
+    let writes = collector.due(GRACE, GRACE, &actual);
+    writes.iter().for_each(|write| actual.apply(write));
+    assert_eq!(used_slots(&actual), 2);
+    assert_eq!(plan(&actual, index.desired(), None).garbage, []);
+}
+
+#[test]
+fn a_plan_tells_how_large_the_maps_must_be_for_it_sets_that_are_replaced_included() {
+    let mut index = index(
+        &[service("a", &["10.96.0.1"])],
+        &[slice("a", "a", &[("10.1.0.1", 'r')])],
+    );
+    let needs = |services, slots, backends| Needs {
+        services,
+        slots,
+        backends,
+    };
+    let first = plan(&ServiceActual::default(), index.desired(), None);
+    assert_eq!(first.needs, needs(2, 2, 2));
+    let actual = programmed(&index);
+    index.apply_service(&service("b", &["10.96.0.2"]));
+    index.apply_slice(&slice("a", "a", &[("10.1.0.1", 'r'), ("10.1.0.2", 'r')]));
+    let second = plan(&actual, index.desired(), Some(index.changed()));
+    assert_eq!(second.needs, needs(4, 4, 3));
+}
+
+#[test]
+fn a_backend_that_takes_nothing_any_more_is_told_of_once_when_it_is_not_ready_and_when_it_is_gone()
+{
+    let mut index = index(
+        &[service("a", &["10.96.0.1"])],
+        &[slice("a", "a", &[("10.1.0.1", 'r'), ("10.1.0.2", 'r')])],
+    );
+    let mut actual = programmed(&index);
+    index.settled();
+    let two: IpAddr = "10.1.0.2".parse().unwrap();
+    for (state, deleted) in [
+        ('t', None),
+        ('n', Some(false)),
+        ('-', Some(true)),
+        ('-', None),
+    ] {
+        let mut endpoints = vec![("10.1.0.1", 'r'), ("10.1.0.2", state)];
+        endpoints.retain(|(_, state)| *state != '-');
+        index.apply_slice(&slice("a", "a", &endpoints));
+        let change = plan(&actual, index.desired(), Some(index.changed()));
+        let told: Vec<bool> = change.retired.iter().map(|r| r.deleted).collect();
+        assert_eq!(told, Vec::from_iter(deleted), "{state}");
+        assert!(change.retired.iter().all(|r| r.backend.addr.to_ip() == two));
+        change.writes().for_each(|write| actual.apply(write));
+        index.settled();
+    }
 }
 
 #[test]
@@ -356,10 +431,9 @@ fn a_backend_drains_while_it_serves_is_removed_when_it_is_gone_and_comes_back_ac
             .for_each(|write| actual.apply(write));
         let two: IpAddr = "10.1.0.2".parse().unwrap();
         let backend = actual
-            .backends
-            .values()
-            .find(|b| b.addr.to_ip() == two)
+            .backends()
+            .find(|(_, b)| b.addr.to_ip() == two)
             .unwrap();
-        assert_eq!(backend.state, wanted as u8, "{state}");
+        assert_eq!(backend.1.state, wanted as u32, "{state}");
     }
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use weir_abi::service::{Backend, BackendId, Service, ServiceKey, SlotKey};
+use weir_abi::service::{Backend, BackendId, Service, ServiceKey, Slot, SlotKey};
 use weir_abi::{Addr, PortBe, Proto};
 use weir_ebpf::service::{Selection, Tables, select_in};
 
@@ -19,11 +19,11 @@ impl Tables for Mirror<'_> {
     fn service(&self, key: &ServiceKey) -> Option<Service> {
         self.actual.services.get(key).copied()
     }
-    fn slot(&self, key: &SlotKey) -> Option<BackendId> {
-        self.actual.slots.get(key).copied()
+    fn slot(&self, key: &SlotKey) -> Option<Slot> {
+        self.actual.slot(key)
     }
     fn backend(&self, id: BackendId) -> Option<Backend> {
-        self.actual.backends.get(&id).copied()
+        self.actual.backend(id)
     }
     fn random(&self) -> u32 {
         self.random.get()
