@@ -271,6 +271,7 @@ impl Engine {
             Event::Source(batch) => {
                 for change in batch.changes {
                     if self.store.apply(change.clone()) {
+                        let change = change.unpack();
                         let policy = self.policy.apply(&change);
                         self.dirty.policy |= policy;
                         self.dirty.services |= self.services.apply(&change);
@@ -284,7 +285,7 @@ impl Engine {
                 }
                 self.set_problems("source", batch.problems);
                 if !self.synced {
-                    tracing::info!(objects = self.store.iter().count(), "the source has synced");
+                    tracing::info!(objects = self.store.len(), "the source has synced");
                     self.synced = true;
                     self.dirty = Dirty::ALL;
                 }

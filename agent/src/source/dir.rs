@@ -118,7 +118,7 @@ impl Scanner {
         &mut self,
         force: &BTreeSet<PathBuf>,
         mut watch: impl FnMut(&Path) -> io::Result<()>,
-    ) -> Vec<crate::state::Change> {
+    ) -> Vec<crate::state::Change<crate::state::Kept>> {
         let mut listing = Listing::default();
         list(&self.root, &mut listing, &mut watch);
         let mut changes = Vec::new();
@@ -230,7 +230,7 @@ mod tests {
 
         /// `+name` and `-name` of the next batch.
         async fn names(&mut self) -> Vec<String> {
-            let name = |change: &Change| match change {
+            let name = |change: &Change<crate::state::Kept>| match change {
                 Change::Apply(o) => format!("+{}", o.key().name),
                 Change::Delete(k) => format!("-{}", k.name),
             };

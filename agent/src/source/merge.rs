@@ -4,15 +4,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use crate::state::{Change, Object, ObjectKey};
+use crate::state::{Change, Kept, ObjectKey};
 
 /// What one reading of a file gave.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
     /// The documents that parsed, in order.
-    pub objects: Vec<Object>,
+    pub objects: Vec<Kept>,
     /// What did not, each naming file and line.
     pub errors: Vec<String>,
     /// Worth knowing, but nothing is kept back for it.
@@ -21,29 +22,36 @@ pub(super) struct Parsed {
 
 #[derive(Debug, Default)]
 struct File {
-    objects: BTreeMap<ObjectKey, Object>,
+    objects: BTreeMap<Arc<ObjectKey>, Kept>,
     problems: Vec<String>,
 }
 
-/// The files of a directory tree, and what follows from them.
+/// What is known of an object, in whatever files it is.
+#[derive(Debug)]
+struct Held {
+    /// The files that hold it, sorted; the last one's version counts.
+    files: Vec<Arc<Path>>,
+    /// What has been announced.
+    announced: Kept,
+}
+
+/// The files of a directory tree, and what follows from them. There may be some ten thousand
+/// objects: keys, paths and packed objects are shared, not copied.
 #[derive(Debug, Default)]
 pub(super) struct Merge {
-    files: BTreeMap<PathBuf, File>,
-    /// Which files hold an object; the last one's version counts.
-    holders: BTreeMap<ObjectKey, BTreeSet<PathBuf>>,
-    /// What has been announced.
-    effective: BTreeMap<ObjectKey, Object>,
+    files: BTreeMap<Arc<Path>, File>,
+    held: BTreeMap<Arc<ObjectKey>, Held>,
 }
 
 impl Merge {
     /// A file was read (again).
-    pub fn set(&mut self, path: &Path, parsed: Parsed) -> Vec<Change> {
+    pub fn set(&mut self, path: &Path, parsed: Parsed) -> Vec<Change<Kept>> {
         let Parsed {
             objects,
             errors,
             warnings,
         } = parsed;
-        let file = self.files.entry(path.to_owned()).or_default();
+        let file = self.files.entry(path.into()).or_default();
         let old = std::mem::take(&mut file.objects);
         // The document that does not parse may be any of those that were here before.
         let mut new = if errors.is_empty() {
@@ -51,8 +59,14 @@ impl Merge {
         } else {
             old.clone()
         };
-        new.extend(objects.into_iter().map(|object| (object.key(), object)));
-        let touched: BTreeSet<ObjectKey> = old.into_keys().chain(new.keys().cloned()).collect();
+        for object in objects {
+            let key = object.key();
+            let known = self.held.get_key_value(&key);
+            let key = known.map_or_else(|| Arc::new(key), |(key, _)| Arc::clone(key));
+            new.insert(key, object);
+        }
+        let touched: BTreeSet<Arc<ObjectKey>> =
+            old.into_keys().chain(new.keys().cloned()).collect();
         file.objects = new;
         file.problems = errors.into_iter().chain(warnings).collect();
         self.settle(path, touched)
@@ -60,11 +74,11 @@ impl Merge {
 
     /// A file could not be read: its last good objects stay.
     pub fn unreadable(&mut self, path: &Path, problem: String) {
-        self.files.entry(path.to_owned()).or_default().problems = vec![problem];
+        self.files.entry(path.into()).or_default().problems = vec![problem];
     }
 
     /// A file is gone.
-    pub fn remove(&mut self, path: &Path) -> Vec<Change> {
+    pub fn remove(&mut self, path: &Path) -> Vec<Change<Kept>> {
         let Some(file) = self.files.remove(path) else {
             return Vec::new();
         };
@@ -73,7 +87,7 @@ impl Merge {
 
     /// Every file that is known.
     pub fn paths(&self) -> Vec<PathBuf> {
-        self.files.keys().cloned().collect()
+        self.files.keys().map(|path| path.to_path_buf()).collect()
     }
 
     /// What is wrong with any file.
@@ -84,36 +98,43 @@ impl Merge {
             .collect()
     }
 
-    /// Brings `effective` up to date for keys that `path` held or holds.
-    fn settle(&mut self, path: &Path, touched: BTreeSet<ObjectKey>) -> Vec<Change> {
+    /// Brings `held` up to date for keys that `path` held or holds.
+    fn settle(&mut self, path: &Path, touched: BTreeSet<Arc<ObjectKey>>) -> Vec<Change<Kept>> {
         let mut changes = Vec::new();
         for key in touched {
-            let holds = self
-                .files
-                .get(path)
-                .is_some_and(|f| f.objects.contains_key(&key));
-            let holders = self.holders.entry(key.clone()).or_default();
-            if holds {
-                holders.insert(path.to_owned());
-            } else {
-                holders.remove(path);
+            let file = self.files.get_key_value(path);
+            let holds = file.filter(|(_, file)| file.objects.contains_key(&key));
+            let held = self.held.get_mut(&key);
+            let mut files: Vec<Arc<Path>> =
+                held.as_ref().map_or_else(Vec::new, |h| h.files.clone());
+            match (files.binary_search_by(|f| (**f).cmp(path)), holds) {
+                (Err(at), Some((path, _))) => files.insert(at, Arc::clone(path)),
+                (Ok(at), None) => drop(files.remove(at)),
+                _ => {}
             }
-            let winner = holders
+            files.shrink_to_fit();
+            let winner = files
                 .last()
-                .and_then(|p| self.files.get(p)?.objects.get(&key))
+                .and_then(|path| self.files.get(path)?.objects.get(&key))
                 .cloned();
-            match winner {
-                Some(object) if self.effective.get(&key) != Some(&object) => {
-                    self.effective.insert(key, object.clone());
-                    changes.push(Change::Apply(object));
-                }
-                Some(_) => {}
-                None => {
-                    self.holders.remove(&key);
-                    if self.effective.remove(&key).is_some() {
-                        changes.push(Change::Delete(key));
+            match (winner, held) {
+                (Some(object), Some(held)) => {
+                    held.files = files;
+                    if held.announced != object {
+                        held.announced = object.clone();
+                        changes.push(Change::Apply(object));
                     }
                 }
+                (Some(object), None) => {
+                    let announced = object.clone();
+                    self.held.insert(key, Held { files, announced });
+                    changes.push(Change::Apply(object));
+                }
+                (None, Some(_)) => {
+                    self.held.remove(&key);
+                    changes.push(Change::Delete((*key).clone()));
+                }
+                (None, None) => {}
             }
         }
         changes
@@ -123,10 +144,11 @@ impl Merge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::Object;
 
-    fn object(name: &str, label: &str) -> Object {
+    fn object(name: &str, label: &str) -> Kept {
         let value = serde_json::json!({"metadata": {"name": name, "labels": {"v": label}}});
-        Object::Namespace(serde_json::from_value(value).unwrap())
+        Object::Namespace(serde_json::from_value(value).unwrap()).into()
     }
 
     fn good(objects: &[(&str, &str)]) -> Parsed {
@@ -148,11 +170,16 @@ mod tests {
     }
 
     fn state(merge: &Merge) -> Vec<(String, String)> {
-        let label = |o: &Object| o.metadata().labels.as_ref().unwrap()["v"].clone();
+        let label = |o: &Kept| {
+            o.clone().unpack().to_json()["metadata"]["labels"]["v"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
         merge
-            .effective
+            .held
             .iter()
-            .map(|(k, o)| (k.name.clone(), label(o)))
+            .map(|(k, held)| (k.name.clone(), label(&held.announced)))
             .collect()
     }
 
@@ -210,7 +237,7 @@ mod tests {
         let changes = merge.remove(Path::new("a"));
         assert_eq!(changes, [Change::Delete(object("x", "").key())]);
         assert!(merge.remove(Path::new("a")).is_empty());
-        assert!(merge.effective.is_empty() && merge.holders.is_empty());
+        assert!(merge.held.is_empty());
     }
 
     #[test]

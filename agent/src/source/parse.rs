@@ -5,7 +5,7 @@ use std::path::Path;
 use weir_manifests::{Object as Manifest, parse_bytes};
 
 use super::merge::Parsed;
-use crate::state::Object;
+use crate::state::{Kept, Object};
 
 /// Parses a file of one or more documents.
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Parsed {
@@ -17,7 +17,7 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Parsed {
         objects: parsed
             .objects
             .into_iter()
-            .filter_map(|l| object(l.object))
+            .filter_map(|l| object(l.object).map(Kept::from))
             .collect(),
     }
 }

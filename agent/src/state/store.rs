@@ -4,19 +4,20 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 
-use super::{Change, Kind, Object, ObjectKey};
+use super::{Change, Kept, Kind, Object, ObjectKey};
 
 /// All objects, by key.
 #[derive(Debug, Default)]
 pub struct Store {
-    objects: BTreeMap<ObjectKey, Object>,
+    objects: BTreeMap<ObjectKey, Kept>,
 }
 
 impl Store {
     /// Takes a change in; false when it changes nothing.
-    pub fn apply(&mut self, change: Change) -> bool {
+    pub fn apply<O: Into<Kept>>(&mut self, change: Change<O>) -> bool {
         match change {
             Change::Apply(object) => {
+                let object = object.into();
                 let key = object.key();
                 if self.objects.get(&key) == Some(&object) {
                     return false;
@@ -29,12 +30,16 @@ impl Store {
     }
 
     /// Every object, sorted by kind, namespace, name.
-    pub fn iter(&self) -> impl Iterator<Item = &Object> {
-        self.objects.values()
+    pub fn iter(&self) -> impl Iterator<Item = Object> {
+        self.objects.values().map(|kept| kept.clone().unpack())
     }
 
-    /// Every object of one kind, sorted by namespace and name.
+    /// Every object of one kind that is not packed (see [`Kept`]), sorted by namespace and name.
     pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Object> {
+        self.range(kind).filter_map(|(_, kept)| kept.plain())
+    }
+
+    fn range(&self, kind: Kind) -> impl Iterator<Item = (&ObjectKey, &Kept)> {
         let first = ObjectKey {
             kind,
             namespace: String::new(),
@@ -42,18 +47,27 @@ impl Store {
         };
         self.objects
             .range(first..)
-            .map(|(_, o)| o)
-            .take_while(move |o| o.kind() == kind)
+            .take_while(move |(key, _)| key.kind == kind)
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
     }
 
     /// How many objects of one kind there are.
     pub fn count(&self, kind: Kind) -> usize {
-        self.of(kind).count()
+        self.range(kind).count()
     }
 
     /// One object.
-    pub fn get(&self, key: &ObjectKey) -> Option<&Object> {
-        self.objects.get(key)
+    pub fn get(&self, key: &ObjectKey) -> Option<Object> {
+        Some(self.objects.get(key)?.clone().unpack())
     }
 
     /// A Pod by name.
@@ -63,7 +77,7 @@ impl Store {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         };
-        match self.objects.get(&key)? {
+        match self.objects.get(&key)?.plain()? {
             Object::Pod(pod) => Some(pod),
             _ => None,
         }
@@ -76,7 +90,7 @@ impl Store {
             namespace: String::new(),
             name: name.to_owned(),
         };
-        match self.objects.get(&key)? {
+        match self.objects.get(&key)?.plain()? {
             Object::Namespace(namespace) => Some(namespace),
             _ => None,
         }
@@ -95,7 +109,7 @@ impl Store {
         serde_json::json!({
             "apiVersion": "v1",
             "kind": "List",
-            "items": self.iter().map(Object::to_json).collect::<Vec<_>>(),
+            "items": self.iter().map(|object| object.to_json()).collect::<Vec<_>>(),
         })
     }
 }
@@ -121,8 +135,22 @@ mod tests {
         assert!(!store.apply(Change::Apply(pod(None, "a", "Running"))));
         assert!(store.apply(Change::Apply(pod(None, "a", "Failed"))));
         let key = pod(None, "a", "").key();
-        assert!(store.apply(Change::Delete(key.clone())));
-        assert!(!store.apply(Change::Delete(key)));
+        assert!(store.apply(Change::<Object>::Delete(key.clone())));
+        assert!(!store.apply(Change::<Object>::Delete(key)));
+    }
+
+    #[test]
+    fn services_are_counted_listed_and_given_as_they_were() {
+        let mut store = Store::default();
+        let service: k8s_openapi::api::core::v1::Service = object(serde_json::json!({
+            "metadata": {"namespace": "shop", "name": "web"}, "spec": {"clusterIP": "10.96.0.1"},
+        }));
+        let service = Object::Service(Box::new(service));
+        assert!(store.apply(Change::Apply(service.clone())));
+        assert!(!store.apply(Change::Apply(service.clone())));
+        assert_eq!((store.count(Kind::Service), store.len()), (1, 1));
+        assert_eq!(store.get(&service.key()), Some(service.clone()));
+        assert_eq!(store.to_list()["items"][0], service.to_json());
     }
 
     #[test]
