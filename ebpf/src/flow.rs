@@ -11,43 +11,52 @@ use crate::{conntrack, maps, open, policy, service, state};
 /// Plans the way of a packet whose ends are known.
 #[inline(never)]
 pub fn plan(s: &mut Scratch) -> u32 {
-    let (tuple, proto) = (s.packet.tuple, s.packet.proto);
-    if conntrack::find(s, &tuple, proto) == 0 {
-        return open::plan(s);
-    }
-    if s.packet.is_icmp() && !s.packet.is_echo(s.original != 0) {
-        // An echo opens the way for its replies, and for nothing else that shares its tuple.
-        return alone(s);
-    }
-    match classify(s) {
+    // One call of each way on: to the verifier, two calls are two programs.
+    match known(s) {
         TRACKED => {
             s.mode = Mode::TRACKED;
             Plan::GO
         }
-        NOT_THE_NODES => alone(s),
-        _ => {
-            conntrack::remove(s);
-            open::plan(s)
-        }
+        NOT_ITS_FLOW => alone(s),
+        _ => open::plan(s),
     }
+}
+
+/// What conntrack knows of the packet's flow.
+#[inline(never)]
+fn known(s: &mut Scratch) -> u32 {
+    let (tuple, proto) = (s.packet.tuple, s.packet.proto);
+    if conntrack::find(s, &tuple, proto) == 0 {
+        return NEW;
+    }
+    if s.packet.is_icmp() && !s.packet.is_echo(s.original != 0) {
+        // An echo opens the way for its replies, and for nothing else that shares its tuple.
+        return NOT_ITS_FLOW;
+    }
+    let known = classify(s);
+    if known == NEW {
+        conntrack::remove(s);
+    }
+    known
 }
 
 /// The entry is the packet's.
 const TRACKED: u32 = 0;
-/// The entry is the node's own flow, and the packet is forwarded with the node's address.
-const NOT_THE_NODES: u32 = 1;
-/// The entry is a former flow's.
-const SUPERSEDED: u32 = 2;
+/// The packet has its entry's tuple, but is none of its flow's: the node's own flow, say, and the packet is
+/// forwarded with the node's address.
+const NOT_ITS_FLOW: u32 = 1;
+/// There is no entry, or it is a former flow's.
+const NEW: u32 = 2;
 
 /// What the entry that was found is to the packet; fills in `judged`, `out`, `translate`, `to`.
 #[inline(never)]
 fn classify(s: &mut Scratch) -> u32 {
     let original = s.original != 0;
     if original && s.entry.flags & flags::HOST_LOCAL != 0 && s.own_node == 0 {
-        return NOT_THE_NODES;
+        return NOT_ITS_FLOW;
     }
     if superseded(s) {
-        return SUPERSEDED;
+        return NEW;
     }
     let tuple = s.packet.tuple;
     judged_by_entry(s, &tuple);
@@ -65,7 +74,7 @@ fn classify(s: &mut Scratch) -> u32 {
     }
     s.translate = 0;
     s.out = s.packet.tuple;
-    SUPERSEDED
+    NEW
 }
 
 /// Whether the packet opens a new flow in place of the one that the entry remembers.

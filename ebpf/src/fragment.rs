@@ -4,12 +4,10 @@
 //! Services, they are dropped. First fragments are judged like whole packets.
 
 use weir_abi::counter::Counter;
-use weir_abi::{PortBe, Proto};
 
 use crate::outcome::Outcome;
 use crate::scratch::{Mode, Plan, Scratch};
-use crate::service::{self, Selection};
-use crate::{flow, policy};
+use crate::{flow, maps, policy, service};
 
 /// Plans the way of a later fragment.
 #[inline(never)]
@@ -31,11 +29,10 @@ fn unmatchable(s: &mut Scratch) -> bool {
         || (s.to.is_present() && policy::isolated(&s.to))
 }
 
-/// A Service's first fragment was translated, so its others would go nowhere.
+/// A Service's first fragment was translated, so its others would go nowhere. Of an address of the
+/// node's own it is not known whose they are.
 #[inline(always)]
 fn is_service(s: &Scratch) -> bool {
-    !matches!(
-        service::select(&s.packet.tuple.dst, PortBe(0), Proto(0)),
-        Selection::NotAService
-    )
+    let dst = &s.packet.tuple.dst;
+    service::has_services(dst) && !maps::is_node_addr(dst)
 }

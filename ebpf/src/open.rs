@@ -11,15 +11,19 @@ use crate::conntrack::{self, Inserted};
 use crate::neighbour::is_group;
 use crate::packet::{Packet, tcp};
 use crate::scratch::{Hook, Mode, Plan, Scratch};
-use crate::service::{self, Selection};
+use crate::outcome::Outcome;
+use crate::service::{self, Ask, Asker, Frontend, Selection};
 use crate::{dry_run, flow};
 
 /// Plans the way of a flow's first packet, or of one whose flow is not remembered.
 #[inline(never)]
 pub fn plan(s: &mut Scratch) -> u32 {
     describe(s);
-    if s.hook == Hook::FROM_POD && service(s) == REFUSED {
-        return Plan::REFUSE;
+    if s.hook == Hook::FROM_POD {
+        match service(s) {
+            NOT_A_SERVICE | Plan::GO => {}
+            other => return other,
+        }
     }
     flow::receiver(s);
     s.entry.initiator = if s.from.is_present() {
@@ -58,23 +62,65 @@ fn remembered(p: &Packet) -> bool {
 }
 
 const NOT_A_SERVICE: u32 = 0;
-const TRANSLATED: u32 = 1;
-const REFUSED: u32 = 2;
+const AGAIN: u32 = 1;
 
-/// Asks the Services; translates `s.out`, and notes the backend in `s.entry`.
-#[inline(never)]
+/// Asks the Services; translates `s.out`, and notes the backend in `s.entry` ([`Plan::GO`]), or
+/// answers with what else is to be done.
+#[inline(always)]
 fn service(s: &mut Scratch) -> u32 {
+    match frontend(s) {
+        Plan::GO => {}
+        other => return other,
+    }
+    for _ in 0..service::SERVICE_TRIES {
+        match backend(s) {
+            AGAIN => {}
+            other => return other,
+        }
+    }
+    Plan::REFUSE
+}
+
+/// Fills in `s.ask` and `s.frontend`.
+#[inline(never)]
+fn frontend(s: &mut Scratch) -> u32 {
     let p = &s.packet;
     let has_ports = matches!(p.proto, Proto::TCP | Proto::UDP | Proto::SCTP);
-    let port = if has_ports { p.tuple.dport } else { PortBe(0) };
-    let (id, backend) = match service::select(&p.tuple.dst, port, p.proto) {
-        Selection::NotAService => return NOT_A_SERVICE,
-        Selection::Refuse => return REFUSED,
+    s.ask = Ask {
+        dst: p.tuple.dst,
+        port: if has_ports { p.tuple.dport } else { PortBe(0) },
+        proto: p.proto,
+        client: p.tuple.src,
+        client_port: p.tuple.sport,
+        from: Asker::Pod,
+        now: s.now,
+    };
+    match service::frontend(&s.ask) {
+        Frontend::NotAService => NOT_A_SERVICE,
+        Frontend::Refuse => Plan::REFUSE,
+        Frontend::Serves(key) => {
+            s.frontend = key;
+            Plan::GO
+        }
+    }
+}
+
+/// Chooses one of the backends of `s.frontend`.
+#[inline(never)]
+fn backend(s: &mut Scratch) -> u32 {
+    let (id, backend) = match service::choose_for(&s.ask, &s.frontend) {
+        Selection::NotAService | Selection::Refuse | Selection::NoneAccepted => {
+            return Plan::REFUSE;
+        }
+        Selection::Again => return AGAIN,
+        Selection::Silent => return Outcome::drop(Counter::DropNoLocalBackend).code(),
+        Selection::OutOfRange => return Outcome::drop(Counter::DropSourceRange).code(),
         Selection::Backend { id, backend } => (id, backend),
     };
+    let p = &s.packet;
     if !p.opens() || backend.addr.is_v4() != (p.family == 4) {
         // A connection that is not remembered belongs to one backend, nobody knows which.
-        return REFUSED;
+        return Plan::REFUSE;
     }
     s.translate = 1;
     s.out.dst = backend.addr;
@@ -93,7 +139,7 @@ fn service(s: &mut Scratch) -> u32 {
             p.tuple.dst
         };
     }
-    TRANSLATED
+    Plan::GO
 }
 
 /// Begins the flow's entry.

@@ -11,9 +11,11 @@ use weir_abi::Addr;
 use weir_abi::conntrack::{CtEntry, CtKey, Tuple};
 use weir_abi::dry_run::Report;
 use weir_abi::endpoint::Endpoint;
+use weir_abi::service::ServiceKey;
 
 use crate::dry_run;
 use crate::packet::Packet;
+use crate::service::Ask;
 
 /// Most bytes of a packet that an ICMP error quotes.
 pub const QUOTE: usize = 128;
@@ -39,6 +41,10 @@ pub struct Scratch {
     pub from: Local,
     /// The pod that receives, if it is one of this node.
     pub to: Local,
+    /// What is asked of the Services.
+    pub ask: Ask,
+    /// The frontend that was found.
+    pub frontend: ServiceKey,
     /// Addresses and ports after translation.
     pub out: Tuple,
     /// The quoted packet's after translation.

@@ -1,13 +1,49 @@
 //! Services: from a frontend to one of its backends.
 //!
 //! The choice is a function over [`Tables`], so that host tests run the very code that the kernel
-//! runs. Maps are private to this module; other modules ask [`select`], [`current`] and
-//! [`backend_usable`].
+//! runs. Maps are private to this module; other modules ask the functions of `kernel`.
+
+use core::hint::black_box;
 
 use weir_abi::service::{
-    Backend, BackendId, BackendState, Service, ServiceKey, Slot, SlotKey, marker,
+    Affinity, AffinityKey, Backend, BackendId, BackendState, RangeKey, Service, ServiceKey, SetId,
+    Slot, SlotKey, frontend, marker, scope,
 };
 use weir_abi::{Addr, PortBe, Proto};
+
+mod spread;
+
+/// Who asks for a frontend.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asker {
+    /// A pod of this node.
+    Pod,
+    /// The node itself.
+    Node,
+    /// Somebody whose packets come in by an uplink. The choice is then the same on every node.
+    Outside,
+}
+
+/// A new flow to a destination that may be a Service's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ask {
+    /// Where the client sends it.
+    pub dst: Addr,
+    /// The port; 0 for protocols without ports.
+    pub port: PortBe,
+    /// The protocol.
+    pub proto: Proto,
+    /// Who sends it; [`Addr::NONE`] if nobody knows: then no source range holds it, and it has no
+    /// affinity.
+    pub client: Addr,
+    /// The port it sends from.
+    pub client_port: PortBe,
+    /// Where the flow is met.
+    pub from: Asker,
+    /// Now, in ticks of 2^30 ns of the monotonic clock.
+    pub now: u32,
+}
 
 /// What a destination is, and where a new flow to it goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +52,14 @@ pub enum Selection {
     NotAService,
     /// A Service's address, but nothing serves there: answer with a refusal, never route it out.
     Refuse,
+    /// Nothing serves there, and the client is not to be told.
+    Silent,
+    /// The client is in none of the frontend's source ranges.
+    OutOfRange,
+    /// There are usable backends, but the caller accepted none of those it was shown.
+    NoneAccepted,
+    /// The set turned out to be one that is being collected: read the frontend again.
+    Again,
     /// Translate the destination to this backend.
     Backend {
         /// Kept in the flow's state, for [`backend_usable`].
@@ -46,30 +90,48 @@ pub trait Tables {
     fn stable_backend(&self, id: BackendId) -> Option<Backend> {
         self.backend(id)
     }
+    /// Whether the address serves NodePorts (`NODE_ADDRS`).
+    #[inline(always)]
+    fn has_node_ports(&self, _: &Addr) -> bool {
+        false
+    }
+    /// Whether a source range holds the client (`SOURCE_RANGES`).
+    #[inline(always)]
+    fn in_ranges(&self, _: &RangeKey) -> bool {
+        false
+    }
+    /// `AFFINITY`.
+    #[inline(always)]
+    fn affinity(&self, _: &AffinityKey) -> Option<Affinity> {
+        None
+    }
+    /// Writes `AFFINITY`.
+    #[inline(always)]
+    fn set_affinity(&self, _: &AffinityKey, _: &Affinity) {}
 }
 
 /// How often the frontend is read again when its set turns out to be one that is being collected.
-const SERVICE_TRIES: u32 = 2;
+pub const SERVICE_TRIES: u32 = 2;
 /// How many neighbouring slots are tried from a random start: covers every set of up to this size.
 const SLOT_TRIES: u32 = 8;
 
-/// Chooses a backend for a new flow to `dst`; for protocols without ports, `port` is 0.
+/// Chooses a backend for a new flow.
 #[inline(always)]
-pub fn select_in<T: Tables>(tables: &T, dst: &Addr, port: PortBe, proto: Proto) -> Selection {
-    match frontend_in(tables, dst, port, proto) {
+pub fn select_in<T: Tables>(tables: &T, ask: &Ask) -> Selection {
+    match frontend_for(tables, ask) {
         Frontend::NotAService => Selection::NotAService,
         Frontend::Refuse => Selection::Refuse,
-        Frontend::Serves(key) => match pick(tables, &key, |_| true) {
-            Pick::Backend(id, backend) => Selection::Backend { id, backend },
-            Pick::Empty | Pick::NoneAccepted => Selection::Refuse,
-        },
+        Frontend::Serves(key) => choose(tables, ask, &key, |_| true),
     }
 }
 
 /// What stands at a destination, before a backend is chosen.
-pub(crate) enum Frontend {
+pub enum Frontend {
+    /// Nothing: leave the packet as it is.
     NotAService,
+    /// An address of which every port is a Service's, and this one serves nothing.
     Refuse,
+    /// A frontend.
     Serves(ServiceKey),
 }
 
@@ -108,6 +170,168 @@ pub(crate) fn frontend_in<T: Tables>(
     }
 }
 
+/// The frontend that an asker gets: an address's own wins over that of all the node's addresses, and
+/// who comes from outside may have one of their own.
+#[inline(always)]
+pub(crate) fn frontend_for<T: Tables>(tables: &T, ask: &Ask) -> Frontend {
+    let found = match frontend_in(tables, &ask.dst, ask.port, ask.proto) {
+        Frontend::NotAService => node_wide_in(tables, &ask.dst, ask.port, ask.proto),
+        found => found,
+    };
+    let Frontend::Serves(mut key) = found else {
+        return found;
+    };
+    if ask.from == Asker::Outside
+        && let Some(service) = tables.service(&key)
+        && service.flags & frontend::OUTSIDE_OWN != 0
+    {
+        key.scope = scope::OUTSIDE;
+    }
+    Frontend::Serves(key)
+}
+
+/// The NodePort, or HostPort without an address, at an address of the node.
+#[inline(always)]
+pub(crate) fn node_wide_in<T: Tables>(
+    tables: &T,
+    dst: &Addr,
+    port: PortBe,
+    proto: Proto,
+) -> Frontend {
+    if proto.0 == 0 || !tables.has_node_ports(dst) {
+        return Frontend::NotAService;
+    }
+    let key = ServiceKey {
+        addr: ServiceKey::node_wide(dst.is_v4()),
+        port,
+        proto,
+        scope: scope::EVERYONE,
+    };
+    match tables.service(&key) {
+        Some(_) => Frontend::Serves(key),
+        None => Frontend::NotAService,
+    }
+}
+
+/// Chooses among those of a frontend's backends that `accept` accepts: where the client went last
+/// if it has affinity, else by lot, and for who comes from outside by [`spread::consistent`].
+#[inline(always)]
+pub(crate) fn choose<T: Tables>(
+    tables: &T,
+    ask: &Ask,
+    key: &ServiceKey,
+    accept: impl Fn(&Backend) -> bool,
+) -> Selection {
+    let mut found = Selection::Refuse;
+    for _ in 0..SERVICE_TRIES {
+        match choose_once(tables, ask, key, &accept) {
+            Selection::Again => {}
+            Selection::NoneAccepted => found = Selection::NoneAccepted,
+            other => return other,
+        }
+    }
+    found
+}
+
+/// One turn of [`choose`].
+#[inline(always)]
+fn choose_once<T: Tables>(
+    tables: &T,
+    ask: &Ask,
+    key: &ServiceKey,
+    accept: &impl Fn(&Backend) -> bool,
+) -> Selection {
+    let Some(service) = tables.stable_service(key) else {
+        // An own frontend for those outside that is not there (any more).
+        return Selection::Refuse;
+    };
+    if service.ranges != 0 && !tables.in_ranges(&RangeKey::host(service.ranges, ask.client)) {
+        return Selection::OutOfRange;
+    }
+    if service.count == 0 {
+        return if service.flags & frontend::SILENT != 0 {
+            Selection::Silent
+        } else {
+            Selection::Refuse
+        };
+    }
+    let affinity = service.affinity_secs != 0 && !ask.client.is_none();
+    if affinity
+        && let Some((id, backend)) = kept_by_affinity(tables, ask, key, &service)
+        && accept(&backend)
+    {
+        remember(tables, ask, key, service.set, (id, backend.incarnation));
+        return Selection::Backend { id, backend };
+    }
+    let chosen = if ask.from == Asker::Outside {
+        spread::consistent(tables, &service, spread::client_hash(ask, affinity))
+    } else {
+        by_lot(tables, &service, accept)
+    };
+    match chosen {
+        Pick::Empty => Selection::Again,
+        Pick::NoneAccepted => Selection::NoneAccepted,
+        Pick::Backend(id, backend) => {
+            if affinity {
+                remember(tables, ask, key, service.set, (id, backend.incarnation));
+            }
+            Selection::Backend { id, backend }
+        }
+    }
+}
+
+#[inline(always)]
+fn affinity_key(ask: &Ask, key: &ServiceKey) -> AffinityKey {
+    AffinityKey {
+        client: ask.client,
+        frontend: *key,
+        zero: 0,
+    }
+}
+
+/// Where the client's last flow to the frontend went, if that is not too long ago and still takes
+/// new flows: [`BackendState::Active`] is a member of its Service's set, whichever that is by now.
+#[inline(always)]
+fn kept_by_affinity<T: Tables>(
+    tables: &T,
+    ask: &Ask,
+    key: &ServiceKey,
+    service: &Service,
+) -> Option<(BackendId, Backend)> {
+    let last = tables.affinity(&affinity_key(ask, key))?;
+    if ask.now.wrapping_sub(last.last_used) > ticks(service.affinity_secs) {
+        return None;
+    }
+    let backend = tables.stable_backend(last.backend)?;
+    if backend.incarnation != last.incarnation || backend.state != BackendState::Active as u32 {
+        return None;
+    }
+    Some((last.backend, backend))
+}
+
+#[inline(always)]
+fn remember<T: Tables>(
+    tables: &T,
+    ask: &Ask,
+    key: &ServiceKey,
+    set: SetId,
+    (backend, incarnation): (BackendId, u32),
+) {
+    let now = Affinity {
+        backend,
+        incarnation,
+        last_used: ask.now,
+        set,
+    };
+    tables.set_affinity(&affinity_key(ask, key), &now);
+}
+
+/// Seconds in ticks of 2^30 ns, rounded up.
+#[inline(always)]
+fn ticks(seconds: u32) -> u32 {
+    ((seconds as u64 * 1_000_000_000) >> 30) as u32 + 1
+}
+
 /// A uniformly random backend of the frontend's set that is usable and that `accept` accepts. From
 /// the random start, neighbours stand in for those that are not.
 #[inline(always)]
@@ -124,30 +348,51 @@ pub(crate) fn pick<T: Tables>(
         if service.count == 0 {
             break;
         }
-        let mut index = scale(tables.random(), service.count);
-        for _ in 0..SLOT_TRIES {
-            let slot = SlotKey {
-                set: service.set,
-                index,
-            };
-            // A number that is another backend's by now shows that the set is being collected.
-            if let Some(slot) = tables.slot(&slot)
-                && let Some(backend) = tables.stable_backend(slot.backend)
-                && backend.incarnation == slot.incarnation
-                && backend.state != BackendState::Removed as u32
-            {
-                if accept(&backend) {
-                    return Pick::Backend(slot.backend, backend);
-                }
-                found = Pick::NoneAccepted;
-            }
-            index += 1;
-            if index >= service.count {
-                index = 0;
-            }
+        match by_lot(tables, &service, &accept) {
+            Pick::Empty => {}
+            Pick::NoneAccepted => found = Pick::NoneAccepted,
+            picked => return picked,
         }
     }
     found
+}
+
+/// One turn of [`pick`], over a set that is not empty.
+#[inline(always)]
+fn by_lot<T: Tables>(tables: &T, service: &Service, accept: &impl Fn(&Backend) -> bool) -> Pick {
+    let mut found = Pick::Empty;
+    let start = scale(tables.random(), service.count);
+    for step in 0..SLOT_TRIES {
+        if step >= service.count {
+            break;
+        }
+        let slot = SlotKey {
+            set: service.set,
+            index: around(start, step, service.count),
+        };
+        // A number that is another backend's by now shows that the set is being collected.
+        if let Some(slot) = tables.slot(&slot)
+            && let Some(backend) = tables.stable_backend(slot.backend)
+            && backend.incarnation == slot.incarnation
+            && backend.state != BackendState::Removed as u32
+        {
+            if accept(&backend) {
+                return Pick::Backend(slot.backend, backend);
+            }
+            found = Pick::NoneAccepted;
+        }
+    }
+    found
+}
+
+/// `step` slots behind `start`, around the end of a set; `step` is at most `count`.
+#[inline(always)]
+fn around(start: u32, step: u32, count: u32) -> u32 {
+    let behind = start as u64 + step as u64;
+    // Without a branch, after which the verifier would know the one index and not the other, and
+    // walk the rest of a loop for each.
+    let past_end = black_box((behind.wrapping_sub(count as u64) >> 63) ^ 1);
+    (behind - past_end * count as u64) as u32
 }
 
 /// Maps a random word to 0..count without a division; the bias is below `count` / 2^32.
@@ -168,7 +413,7 @@ pub fn current_in<T: Tables>(tables: &T, id: BackendId, incarnation: u32) -> Opt
 #[cfg(target_arch = "bpf")]
 pub(crate) use kernel::Maps;
 #[cfg(target_arch = "bpf")]
-pub use kernel::{backend_usable, current, is_service, select};
+pub use kernel::{backend_usable, choose_for, current, frontend, has_services, is_service};
 
 #[cfg(target_arch = "bpf")]
 mod kernel;

@@ -333,10 +333,11 @@ fn a_dry_run_judges_and_writes_nothing() {
 }
 
 #[test]
-fn the_verifier_needs_a_fifth_of_its_limit_at_most() {
+fn the_verifier_needs_two_fifths_of_its_limit_at_most() {
     on_node(|node| {
         for (name, instructions) in node.verified() {
-            assert!(instructions < 200_000, "{name}: {instructions}");
+            println!("{name}: {instructions}");
+            assert!(instructions < 400_000, "{name}: {instructions}");
         }
     });
 }

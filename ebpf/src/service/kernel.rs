@@ -3,11 +3,13 @@
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap};
 use weir_abi::map::{MAX_AFFINITY, MAX_BACKENDS, MAX_SERVICES, MAX_SLOTS, MAX_SOURCE_RANGES};
-use weir_abi::service::{Affinity, AffinityKey};
+use weir_abi::node::node_addr;
 
 use super::*;
+use crate::{dry_run, maps};
 
 #[map]
 static SERVICES: HashMap<ServiceKey, Service> =
@@ -97,18 +99,60 @@ impl Tables for Maps {
         // SAFETY: the helper takes nothing and only returns a word.
         unsafe { bpf_get_prandom_u32() }
     }
+
+    #[inline(always)]
+    fn has_node_ports(&self, addr: &Addr) -> bool {
+        maps::node_addr_flags(addr) & node_addr::NODE_PORTS != 0
+    }
+
+    #[inline(always)]
+    fn in_ranges(&self, key: &RangeKey) -> bool {
+        let [a, b, c, d] = key.addr;
+        let key = Key::new(key.prefix_len, [key.ranges, key.family, a, b, c, d]);
+        SOURCE_RANGES.get(key).is_some()
+    }
+
+    #[inline(always)]
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        let at = AFFINITY.get_ptr(key)?;
+        // SAFETY: a map value is valid for reading until the program ends.
+        let value = unsafe { at.read() };
+        // An LRU recycles an element at once: another client's says nothing of this one.
+        (AFFINITY.get_ptr(key) == Some(at)).then_some(value)
+    }
+
+    #[inline(always)]
+    fn set_affinity(&self, key: &AffinityKey, value: &Affinity) {
+        if !dry_run::is_on() {
+            // A map that is full forgets who came longest ago; then the client starts anew.
+            let _ = AFFINITY.insert(key, value, 0);
+        }
+    }
 }
 
-/// [`select_in`] over the maps. For protocols without ports, `port` is 0.
+/// [`frontend_for`] over the maps.
 #[inline(always)]
-pub fn select(dst: &Addr, port: PortBe, proto: Proto) -> Selection {
-    select_in(&Maps, dst, port, proto)
+pub fn frontend(ask: &Ask) -> Frontend {
+    frontend_for(&Maps, ask)
 }
 
-/// Whether a Service has the destination (then [`select`] is not [`Selection::NotAService`]).
+/// One turn of [`choose`] over the maps, of all backends.
+#[inline(always)]
+pub fn choose_for(ask: &Ask, key: &ServiceKey) -> Selection {
+    choose_once(&Maps, ask, key, &|_: &Backend| true)
+}
+
+/// Whether a Service has the destination (then [`frontend`] is not [`Frontend::NotAService`]).
 #[inline(always)]
 pub fn is_service(dst: &Addr, port: PortBe, proto: Proto) -> bool {
     !matches!(frontend_in(&Maps, dst, port, proto), Frontend::NotAService)
+        || !matches!(node_wide_in(&Maps, dst, port, proto), Frontend::NotAService)
+}
+
+/// Whether an address has frontends of its own.
+#[inline(always)]
+pub fn has_services(dst: &Addr) -> bool {
+    Maps.service(&ServiceKey::marker(*dst)).is_some()
 }
 
 /// [`current_in`] over the maps.

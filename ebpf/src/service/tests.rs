@@ -1,8 +1,9 @@
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use super::*;
-use weir_abi::service::SetId;
+
+mod outside;
 
 const VIP4: Addr = Addr::from_v4([10, 96, 0, 10]);
 const VIP6: Addr = Addr::from_v6([0xfd, 0x96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10]);
@@ -13,6 +14,22 @@ struct Fake {
     slots: HashMap<SlotKey, Slot>,
     backends: HashMap<BackendId, Backend>,
     seed: Cell<u64>,
+    node_ports: Vec<Addr>,
+    ranges: Vec<RangeKey>,
+    affinity: RefCell<HashMap<AffinityKey, Affinity>>,
+}
+
+/// A pod asks.
+fn ask(dst: &Addr, port: u16, proto: Proto) -> Ask {
+    Ask {
+        dst: *dst,
+        port: PortBe::new(port),
+        proto,
+        client: Addr::from_v4([10, 1, 0, 200]),
+        client_port: PortBe::new(40_000),
+        from: Asker::Pod,
+        now: 1000,
+    }
 }
 
 impl Tables for Fake {
@@ -34,6 +51,23 @@ impl Tables for Fake {
             .wrapping_add(1_442_695_040_888_963_407);
         self.seed.set(next);
         (next >> 32) as u32
+    }
+    fn has_node_ports(&self, addr: &Addr) -> bool {
+        self.node_ports.contains(addr)
+    }
+    fn in_ranges(&self, client: &RangeKey) -> bool {
+        // Only whole words are used for prefixes here.
+        self.ranges.iter().any(|prefix| {
+            let words = (prefix.prefix_len as usize - 64) / 32;
+            (prefix.ranges, prefix.family) == (client.ranges, client.family)
+                && prefix.addr[..words] == client.addr[..words]
+        })
+    }
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        self.affinity.borrow().get(key).copied()
+    }
+    fn set_affinity(&self, key: &AffinityKey, value: &Affinity) {
+        self.affinity.borrow_mut().insert(*key, *value);
     }
 }
 
@@ -91,9 +125,9 @@ impl Fake {
     }
 
     fn chosen(&self, addr: Addr, port: u16, proto: Proto) -> Option<u32> {
-        match select_in(self, &addr, PortBe::new(port), proto) {
+        match select_in(self, &ask(&addr, port, proto)) {
             Selection::Backend { id, .. } => Some(id.0),
-            Selection::NotAService | Selection::Refuse => None,
+            _ => None,
         }
     }
 }
@@ -102,7 +136,7 @@ impl Fake {
 fn an_address_without_a_marker_is_not_a_service() {
     let mut fake = Fake::default();
     fake.frontend(VIP4, 80, Proto::TCP, 1, 2);
-    let selection = select_in(&fake, &VIP4, PortBe::new(80), Proto::TCP);
+    let selection = select_in(&fake, &ask(&VIP4, 80, Proto::TCP));
     assert_eq!(selection, Selection::NotAService);
 }
 
@@ -118,7 +152,7 @@ fn a_port_that_a_cluster_ip_does_not_serve_is_refused_in_both_families() {
             (0, Proto::ICMP),
             (0, Proto(0)),
         ] {
-            let selection = select_in(&fake, &vip, PortBe::new(port), proto);
+            let selection = select_in(&fake, &ask(&vip, port, proto));
             assert_eq!(selection, Selection::Refuse, "{port} {proto:?}");
         }
         assert!(fake.chosen(vip, 80, Proto::TCP).is_some());
@@ -131,7 +165,7 @@ fn an_unserved_port_of_an_address_that_is_not_wholly_a_services_is_left_alone() 
     fake.marker(VIP4, 0);
     fake.frontend(VIP4, 30080, Proto::TCP, 1, 1);
     for (port, proto) in [(22, Proto::TCP), (0, Proto(0))] {
-        let selection = select_in(&fake, &VIP4, PortBe::new(port), proto);
+        let selection = select_in(&fake, &ask(&VIP4, port, proto));
         assert_eq!(selection, Selection::NotAService);
     }
     assert_eq!(fake.chosen(VIP4, 30080, Proto::TCP), Some(100));
@@ -142,7 +176,7 @@ fn a_service_without_endpoints_is_refused() {
     let mut fake = Fake::default();
     fake.marker(VIP4, marker::REFUSE_UNSERVED);
     fake.frontend(VIP4, 80, Proto::TCP, 1, 0);
-    let selection = select_in(&fake, &VIP4, PortBe::new(80), Proto::TCP);
+    let selection = select_in(&fake, &ask(&VIP4, 80, Proto::TCP));
     assert_eq!(selection, Selection::Refuse);
 }
 
@@ -194,7 +228,7 @@ fn a_set_of_which_nothing_is_left_is_refused() {
     fake.marker(VIP4, marker::REFUSE_UNSERVED);
     fake.frontend(VIP4, 80, Proto::TCP, 1, 1);
     fake.state(100, BackendState::Removed);
-    let selection = select_in(&fake, &VIP4, PortBe::new(80), Proto::TCP);
+    let selection = select_in(&fake, &ask(&VIP4, 80, Proto::TCP));
     assert_eq!(selection, Selection::Refuse);
 }
 
