@@ -1,6 +1,6 @@
 //! Wires the parts together and runs them until a signal.
 
-use std::{fs, process::ExitCode, thread};
+use std::{fs, process::ExitCode, sync::Arc, thread};
 
 use anyhow::Context as _;
 use tokio::{
@@ -47,11 +47,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    let Taken {
-        kernel,
-        logs_drops,
-        live,
-    } = take_over(&config)?;
+    let Taken { kernel, logs_drops } = take_over(&config)?;
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .context("/proc/sys/kernel/random/boot_id")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -63,7 +59,7 @@ fn run(config: Config) -> anyhow::Result<()> {
         if logs_drops {
             tokio::spawn(watch_drops(kernel.pins.clone()));
         }
-        serve(config, kernel, live, boot_id.trim().to_owned()).await
+        serve(config, kernel, boot_id.trim().to_owned()).await
     })
 }
 
@@ -72,7 +68,6 @@ struct Taken {
     kernel: Kernel,
     /// Whether the object logs the packets that it drops.
     logs_drops: bool,
-    live: live::Shared,
 }
 
 /// Everything that can refuse to start: kernel, bpffs, lock, object.
@@ -91,24 +86,24 @@ fn take_over(config: &Config) -> anyhow::Result<Taken> {
     let pins = Pins::new(&config.bpffs);
     let lock = pins.prepare()?;
     let object = object::bytes(config.ebpf_object.as_deref())?;
-    let loaded = load::load(&object, &pins, &config.map_sizes)?;
+    let loaded = load::load(&object, &pins, &config.map_limits)?;
     tracing::info!(
         kernel = features.release,
         programs = loaded.programs,
         replaced = loaded.replaced,
         "programs loaded"
     );
+    let logs_drops = drop_log::is_in(&object);
+    let object = Arc::new(object);
     let kernel = Kernel {
         lock,
-        pins: pins.clone(),
         features,
         loaded,
+        live: live::Shared::new(Arc::clone(&object), pins.clone()),
+        pins,
+        object,
     };
-    Ok(Taken {
-        kernel,
-        logs_drops: drop_log::is_in(&object),
-        live: live::Shared::new(object, pins),
-    })
+    Ok(Taken { kernel, logs_drops })
 }
 
 async fn watch_drops(pins: Pins) {
@@ -117,12 +112,7 @@ async fn watch_drops(pins: Pins) {
     }
 }
 
-async fn serve(
-    config: Config,
-    kernel: Kernel,
-    live: live::Shared,
-    boot_id: String,
-) -> anyhow::Result<()> {
+async fn serve(config: Config, kernel: Kernel, boot_id: String) -> anyhow::Result<()> {
     let (sender, events) = mpsc::channel(1024);
     let handle = Handle::new(sender);
     // Subscribed before the engine reads the network for the first time.
@@ -135,7 +125,7 @@ async fn serve(
     }
     tokio::spawn(watch_network(monitor, handle.clone()));
     tokio::spawn(watch_source(config.source.clone(), handle.clone()));
-    let app = cni::router(handle.clone(), live);
+    let app = cni::router(handle.clone(), kernel.live.clone());
     tokio::spawn(async move { axum::serve(listener, app).await });
     let verifying = handle.clone();
     tokio::spawn(watch_signals(handle));

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod demo;
+mod grow;
 mod kill_writes;
 mod lab;
 mod live;

@@ -141,7 +141,7 @@ fn a_map_gets_its_new_size_in_place_and_keeps_its_entries_while_traffic_runs() {
         (size_of(node, "IDS"), size_of(node, "INTERVALS")),
         (1000, 5000)
     );
-    assert!(!node.path(&format!("{MAPS}/IDS-old")).exists());
+    assert!(!node.path(&format!("{MAPS}/IDS-next")).exists());
     // The same sizes again: nothing to do.
     node.stop_agent().unwrap();
     node.start_agent().unwrap();

@@ -21,6 +21,7 @@ use weir_abi::counter::Counter;
 use weir_agent::dataplane::attach::{Attacher, Hook, Role, Side};
 use weir_agent::dataplane::live::{self, DryRun, Place};
 use weir_agent::dataplane::pins::Pins;
+use weir_agent::dataplane::sizes::MapLimits;
 use weir_agent::dataplane::{Features, cgroup, load, object};
 use weir_agent::packet::{self, Flow, Macs};
 
@@ -147,8 +148,8 @@ fn pinned() -> Result<String> {
     let pins = Pins::new(Path::new(BPFFS).join("weir").as_path());
     let _lock = pins.prepare()?;
     let bytes = object::bytes(None)?;
-    let first = load::load(&bytes, &pins, &std::collections::BTreeMap::new())?;
-    let second = load::load(&bytes, &pins, &std::collections::BTreeMap::new())?;
+    let first = load::load(&bytes, &pins, &MapLimits::default())?;
+    let second = load::load(&bytes, &pins, &MapLimits::default())?;
     ensure!(
         first.programs > 0 && first.replaced == first.programs,
         "first load: {first:?}"

@@ -19,21 +19,36 @@ pub struct Limits {
     pub ids: u32,
 }
 
-impl Default for Limits {
-    /// The sizes of the ABI.
-    fn default() -> Self {
-        Self {
-            intervals: map::MAX_INTERVALS,
-            peers: map::MAX_PEERS,
-            cidrs: map::MAX_CIDRS,
-            decisions: map::MAX_DECISIONS,
-            rules: map::MAX_RULES,
-            ids: map::MAX_IDS,
+impl Limits {
+    /// The size of a policy map, by its name; 0 of another.
+    pub fn of(&self, map: &str) -> u32 {
+        match map {
+            map::INTERVALS => self.intervals,
+            map::PEERS => self.peers,
+            map::CIDRS => self.cidrs,
+            map::DECISIONS => self.decisions,
+            map::RULES => self.rules,
+            map::IDS => self.ids,
+            _ => 0,
         }
     }
 }
 
-/// A change that does not fit. Nothing has been written: what is in force stays in force.
+impl Default for Limits {
+    /// The sizes up to which the agent lets the maps grow if it is not told another.
+    fn default() -> Self {
+        Self {
+            intervals: 1 << 22,
+            peers: 1 << 20,
+            cidrs: 1 << 20,
+            decisions: 1 << 22,
+            rules: 1 << 20,
+            ids: 1 << 22,
+        }
+    }
+}
+
+/// A change that does not fit into the maps. Nothing has been written: what is in force stays in force.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
     "map {map} is too small for the policies of this node: {needed} entries needed, size {size}; \

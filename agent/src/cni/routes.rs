@@ -205,6 +205,8 @@ mod tests {
         sync::mpsc,
     };
 
+    use std::sync::Arc;
+
     use super::*;
     use crate::{compile::endpoint::tests::request, dataplane::pins::Pins, engine::Event};
 
@@ -221,7 +223,7 @@ mod tests {
 
     /// Where nothing is pinned.
     fn live(bpffs: &std::path::Path) -> live::Shared {
-        live::Shared::new(Vec::new().into(), Pins::new(bpffs))
+        live::Shared::new(Arc::new(Vec::new().into()), Pins::new(bpffs))
     }
 
     async fn http(path: &std::path::Path, head: &str, body: &str) -> (u16, serde_json::Value) {

@@ -14,7 +14,7 @@ use weir_policy::Established;
 
 use crate::{
     compile::{nat_ports::NatPorts, node_port::NodePortAddresses},
-    dataplane::resize::{RESIZABLE, Sizes},
+    dataplane::sizes::{MapLimits, RESIZABLE, Sizes},
 };
 
 pub use layers::{ConfigError, Layers, Origin, Value};
@@ -76,8 +76,8 @@ pub struct Config {
     pub policy_established: Established,
     /// `verify-interval`: zero when switched off.
     pub verify_interval: Duration,
-    /// `max-peers` and its like: sizes of maps that are not the ABI's.
-    pub map_sizes: Sizes,
+    /// `max-peers` and its like: up to which sizes maps grow.
+    pub map_limits: MapLimits,
     /// `ebpf-object`: instead of the embedded one.
     pub ebpf_object: Option<PathBuf>,
     /// `log-format`.
@@ -151,7 +151,7 @@ impl Config {
             node_port_mode: layers.require("node-port-mode", service::parse_node_port_mode)?,
             policy_established: layers.require("policy-established", parse_established)?,
             verify_interval: layers.require("verify-interval", parse_duration)?,
-            map_sizes: map_sizes(layers)?,
+            map_limits: map_limits(layers)?,
             ebpf_object: layers.optional("ebpf-object", parse_path)?,
             log_format: layers.require("log-format", parse_log_format)?,
             log_level: layers.require("log-level", parse_log_level)?,
@@ -159,14 +159,14 @@ impl Config {
     }
 }
 
-fn map_sizes(layers: &Layers) -> Result<Sizes, ConfigError> {
-    let mut sizes = Sizes::new();
-    for (map, flag) in RESIZABLE {
-        if let Some(size) = layers.optional(flag, parse_map_size)? {
-            sizes.insert(map, size);
+fn map_limits(layers: &Layers) -> Result<MapLimits, ConfigError> {
+    let mut configured = Sizes::new();
+    for resizable in RESIZABLE {
+        if let Some(limit) = layers.optional(resizable.flag, parse_map_size)? {
+            configured.insert(resizable.map, limit);
         }
     }
-    Ok(sizes)
+    Ok(MapLimits::new(configured))
 }
 
 fn parse_map_size(text: &str) -> Result<u32, String> {

@@ -139,33 +139,22 @@ fn verification_runs_by_default_and_0_switches_it_off() {
 }
 
 #[test]
-fn every_resizable_map_has_a_key_and_its_default_is_the_abis() {
+fn every_map_that_grows_has_a_key_and_its_default_limit_is_as_the_help_says() {
+    use crate::dataplane::sizes::{MapLimits, RESIZABLE, Sizes};
     use weir_abi::map;
     let args = [&BASE[..], &["--max-peers", "1000"]].concat();
     let config = config(&args, &[("WEIR_MAX_RULES", "32")], "");
     assert_eq!(
-        config.map_sizes,
-        Sizes::from([(map::PEERS, 1000), (map::RULES, 32)])
+        config.map_limits,
+        MapLimits::new(Sizes::from([(map::PEERS, 1000), (map::RULES, 32)]))
     );
     assert!(failure(&[&BASE[..], &["--max-ids", "3"]].concat(), &[], "").contains("max-ids"));
-    let sizes = [
-        map::MAX_PEERS,
-        map::MAX_CIDRS,
-        map::MAX_DECISIONS,
-        map::MAX_INTERVALS,
-        map::MAX_RULES,
-        map::MAX_IDS,
-        map::MAX_SERVICES,
-        map::MAX_SLOTS,
-        map::MAX_BACKENDS,
-    ];
-    for ((_, flag), size) in RESIZABLE.iter().zip(sizes) {
-        let key = keys::KEYS.iter().find(|k| k.name == *flag).unwrap();
-        assert!(
-            key.help.contains(&format!("[default: {size}]")),
-            "{}",
-            key.help
-        );
+    for resizable in RESIZABLE {
+        let flag = resizable.flag;
+        let key = keys::KEYS.iter().find(|k| k.name == flag).unwrap();
+        let default = format!("[default: {}]", resizable.limit);
+        assert!(key.help.contains(&default), "{flag}: {}", key.help);
+        assert!(key.help.contains(resizable.map), "{flag}: {}", key.help);
     }
 }
 

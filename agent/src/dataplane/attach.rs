@@ -17,6 +17,7 @@ use nix::net::if_::if_nametoindex;
 use super::{
     Error,
     error::chain,
+    links,
     pins::{self, Pins},
 };
 
@@ -181,6 +182,17 @@ impl Attacher {
         let link = FdLink::try_from(link).map_err(|e| failed(&e))?;
         link.pin(&pin).map_err(|e| Error::pin(&pin, chain(&e)))?;
         Ok(Attached::Changed)
+    }
+
+    /// Gives every pinned link, those of cgroups too, the current program of its name. Nothing is
+    /// attached that was not.
+    ///
+    /// # Errors
+    /// A pin cannot be read; the kernel refuses a program.
+    pub fn refresh(&self) -> Result<(), Error> {
+        let changed = links::refresh(&self.pins)?;
+        self.changed.fetch_add(changed, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Whether the current program is attached, and first.

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use super::sizes::Shortage;
+
 /// Why the dataplane could not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -34,6 +36,9 @@ pub enum Error {
         /// Its size.
         size: u32,
     },
+    /// Maps are too small for what is to be written; nothing was.
+    #[error("{}", too_small(.0))]
+    TooSmall(Vec<Shortage>),
     /// A map operation failed.
     #[error("map {map}: {action}: {error}")]
     Map {
@@ -91,9 +96,19 @@ impl Error {
     }
 }
 
+fn too_small(shortages: &[Shortage]) -> String {
+    let one = |shortage: &Shortage| {
+        let Shortage { map, size, needed } = shortage;
+        let remedy = remedy(map);
+        format!("map {map} is full ({size} entries, {needed} needed): {remedy}")
+    };
+    let all: Vec<String> = shortages.iter().map(one).collect();
+    format!("{}; nothing that was programmed is lost", all.join("; "))
+}
+
 fn remedy(map: &str) -> String {
-    match super::resize::flag(map) {
-        Some(flag) => format!("raise --{flag} and restart the agent"),
+    match super::sizes::resizable_map(map) {
+        Some(map) => format!("raise --{} and restart the agent", map.flag),
         None => "its size is fixed in this release: fewer pods or addresses are needed".into(),
     }
 }

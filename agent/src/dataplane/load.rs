@@ -5,7 +5,7 @@
 //! another order at each load.) Where the hash differs, every program is loaded, and pinned in the
 //! place of the former one.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel, programs::Program};
 use aya_obj::EbpfSectionKind;
@@ -15,11 +15,14 @@ use super::{
     Error,
     error::chain,
     pins::{self, Pins},
-    resize::{self, Sizes},
+    resize,
+    sizes::{self, MapLimits, Sizes},
 };
 
 /// Ends the name of a program's pin that is about to take another's place (a bpffs has no dots).
 const NEXT: &str = "-next";
+/// `BPF_MAP_TYPE_LRU_HASH`.
+const LRU_HASH: u32 = 9;
 /// Begins the name of the folder that tells which object the pins came from.
 const MARKER: &str = "object-";
 
@@ -32,14 +35,38 @@ pub struct Loaded {
     pub replaced: usize,
 }
 
-/// Loads the object and pins its maps and programs.
+/// Loads the object and pins its maps and programs. Maps that are there keep their sizes, within
+/// the limits.
 ///
 /// # Errors
-/// The object does not parse; a pinned map is of another shape; the verifier refuses a program.
-pub fn load(object: &[u8], pins: &Pins, sizes: &Sizes) -> Result<Loaded, Error> {
+/// The object does not parse; a pinned map is of another shape, or holds more than its limit; the
+/// verifier refuses a program. The maps are then as they were.
+pub fn load(object: &[u8], pins: &Pins, limits: &MapLimits) -> Result<Loaded, Error> {
+    let size = |map: &str, first, pinned| limits.at_start(map, first, pinned);
+    load_sized(object, pins, &size)
+}
+
+/// Gives maps these sizes, and has every program replaced by one that uses them. Whoever has a map
+/// or a program open opens it again, and the links are given the new programs, before anything is
+/// written: until then the old programs see what was there.
+///
+/// # Errors
+/// As [`load`]; maps and programs are then as they were.
+pub fn grow(object: &[u8], pins: &Pins, sizes: &Sizes) -> Result<Loaded, Error> {
+    let size = |map: &str, first, pinned: Option<u32>| {
+        let wanted = sizes.get(map).copied();
+        wanted.or(pinned).unwrap_or(first)
+    };
+    load_sized(object, pins, &size)
+}
+
+/// The size of a map, by its name, its size in the object, and the size of what is pinned.
+type SizeOf<'a> = &'a dyn Fn(&str, u32, Option<u32>) -> u32;
+
+fn load_sized(object: &[u8], pins: &Pins, size: SizeOf<'_>) -> Result<Loaded, Error> {
     // A log slows the verifier down by an order of magnitude; a refusal is asked again with one.
-    match load_with(VerifierLogLevel::DISABLE, object, pins, sizes) {
-        Err(Error::Program { .. }) => load_with(VerifierLogLevel::default(), object, pins, sizes),
+    match load_with(VerifierLogLevel::DISABLE, object, pins, size) {
+        Err(Error::Program { .. }) => load_with(VerifierLogLevel::default(), object, pins, size),
         other => other,
     }
 }
@@ -61,7 +88,7 @@ pub(super) fn is_in_force(object: &[u8], pins: &Pins) -> Result<bool, Error> {
 /// The names of the object's maps, all of which are pinned in the shape that its programs expect.
 /// Of what size they are is the agent's business.
 pub(super) fn pinned_maps(object: &[u8], pins: &Pins) -> Result<Vec<String>, Error> {
-    let maps = map_definitions(object, &Sizes::new())?;
+    let maps = map_definitions(object)?;
     for definition in &maps {
         let path = pins.map(&definition.name);
         match definition.pinned(pins)? {
@@ -100,54 +127,82 @@ fn load_with(
     level: VerifierLogLevel,
     object: &[u8],
     pins: &Pins,
-    sizes: &Sizes,
+    size: SizeOf<'_>,
 ) -> Result<Loaded, Error> {
-    let maps = map_definitions(object, sizes)?;
-    let size = |name: &str| {
-        maps.iter()
-            .find(|m| m.name == name)
-            .map(|m| m.shape.entries)
-    };
+    let mut maps = map_definitions(object)?;
+    for map in &mut maps {
+        map.resize(pins, size)?;
+    }
     if let Some(programs) = is_loaded(object, &maps, pins)? {
         return Ok(Loaded {
             programs,
             replaced: 0,
         });
     }
+    let in_force = pins.markers(MARKER)?;
     pins.set_marker(MARKER, None)?;
-    resize::set_aside(pins, size)?;
-    for definition in &maps {
-        definition.compare(pins)?;
-    }
-    for name in pins::names(&pins.progs())? {
-        if name.ends_with(NEXT) {
-            pins::unpin(&pins.prog(&name))?;
+    let names = match prepare(level, object, pins, &maps) {
+        Ok(names) => names,
+        Err(error) => {
+            // Nothing has been replaced yet: the old programs go on with the old maps.
+            drop_next(pins)?;
+            if let [marker] = &in_force[..] {
+                pins.set_marker(MARKER, Some(marker))?;
+            }
+            return Err(error);
         }
-    }
-    let mut loader = EbpfLoader::new();
-    loader.verifier_log_level(level);
-    for definition in &maps {
-        loader.map_pin_path(&definition.name, pins.map(&definition.name));
-        loader.map_max_entries(&definition.name, definition.shape.entries);
-    }
-    let mut ebpf = loader.load(object).map_err(|e| Error::Object(chain(&e)))?;
-    resize::fill(pins)?;
-    let mut loaded = Loaded::default();
-    let mut names = Vec::new();
-    for (name, program) in ebpf.programs_mut() {
-        names.push(name.to_owned());
-        load_program(name, program, pins)?;
-        loaded.programs += 1;
-        loaded.replaced += 1;
+    };
+    resize::take(pins)?;
+    for name in &names {
+        let (path, next) = (pins.prog(name), pins.prog(&format!("{name}{NEXT}")));
+        fs::rename(&next, &path).map_err(|e| Error::pin(&path, e))?;
     }
     for name in pins::names(&pins.progs())? {
         if !names.contains(&name) {
             pins::unpin(&pins.prog(&name))?;
         }
     }
-    resize::forget(pins)?;
     pins.set_marker(MARKER, Some(&marker(object)))?;
-    Ok(loaded)
+    Ok(Loaded {
+        programs: names.len(),
+        replaced: names.len(),
+    })
+}
+
+/// Makes the maps, fills those that have another size than before, and pins each program beside the one that is in
+/// force. Returns the programs' names.
+fn prepare(
+    level: VerifierLogLevel,
+    object: &[u8],
+    pins: &Pins,
+    maps: &[Definition],
+) -> Result<Vec<String>, Error> {
+    drop_next(pins)?;
+    let mut loader = EbpfLoader::new();
+    loader.verifier_log_level(level);
+    for definition in maps {
+        loader.map_pin_path(&definition.name, definition.place(pins)?);
+        loader.map_max_entries(&definition.name, definition.shape.entries);
+    }
+    let mut ebpf = loader.load(object).map_err(|e| Error::Object(chain(&e)))?;
+    resize::fill(pins)?;
+    let mut names = Vec::new();
+    for (name, program) in ebpf.programs_mut() {
+        names.push(name.to_owned());
+        pin_next(name, program, pins)?;
+    }
+    Ok(names)
+}
+
+/// Forgets the maps and programs that did not take the others' places.
+fn drop_next(pins: &Pins) -> Result<(), Error> {
+    resize::drop_next(pins)?;
+    for name in pins::names(&pins.progs())? {
+        if name.ends_with(NEXT) {
+            pins::unpin(&pins.prog(&name))?;
+        }
+    }
+    Ok(())
 }
 
 /// Loads every program of the object through the verifier and keeps nothing: maps are made for it
@@ -204,7 +259,7 @@ impl std::fmt::Display for Shape {
     }
 }
 
-fn map_definitions(object: &[u8], sizes: &Sizes) -> Result<Vec<Definition>, Error> {
+fn map_definitions(object: &[u8]) -> Result<Vec<Definition>, Error> {
     let object = aya_obj::Object::parse(object).map_err(|e| Error::Object(chain(&e)))?;
     let mut maps: Vec<Definition> = object
         .maps
@@ -222,10 +277,7 @@ fn map_definitions(object: &[u8], sizes: &Sizes) -> Result<Vec<Definition>, Erro
                 map_type: map.map_type(),
                 key: map.key_size(),
                 value: map.value_size(),
-                entries: sizes
-                    .get(name.as_str())
-                    .copied()
-                    .unwrap_or(map.max_entries()),
+                entries: map.max_entries(),
             },
         })
         .collect();
@@ -234,6 +286,21 @@ fn map_definitions(object: &[u8], sizes: &Sizes) -> Result<Vec<Definition>, Erro
 }
 
 impl Definition {
+    /// Gives the map the size that it shall have here. One that the kernel itself clears out is
+    /// taken as it is: what it holds is worth more than another size.
+    fn resize(&mut self, pins: &Pins, size: SizeOf<'_>) -> Result<(), Error> {
+        let first = self.shape.entries;
+        if sizes::resizable_map(&self.name).is_some() {
+            let pinned = resize::pinned_size(pins, &self.name)?;
+            self.shape.entries = size(&self.name, first, pinned);
+        } else if self.shape.map_type == LRU_HASH
+            && let Some(pinned) = self.pinned(pins)?
+        {
+            self.shape.entries = pinned.entries;
+        }
+        Ok(())
+    }
+
     /// The shape of the map that is pinned under this name.
     fn pinned(&self, pins: &Pins) -> Result<Option<Shape>, Error> {
         let path = pins.map(&self.name);
@@ -253,18 +320,28 @@ impl Definition {
         Ok(self.pinned(pins)?.as_ref() == Some(&self.shape))
     }
 
-    /// aya takes whatever is pinned under the name for the map.
-    fn compare(&self, pins: &Pins) -> Result<(), Error> {
-        match self.pinned(pins)? {
-            Some(pinned) if pinned != self.shape => Err(Error::pin(
-                pins.map(&self.name),
-                format!(
-                    "this map is {pinned}, but this release's programs need {}: run the release that made it, or drain the node and remove the folder",
-                    self.shape
-                ),
-            )),
-            _ => Ok(()),
+    /// Where the map is pinned, or is to be: beside one of another size. aya takes whatever is
+    /// pinned there for the map.
+    fn place(&self, pins: &Pins) -> Result<PathBuf, Error> {
+        let path = pins.map(&self.name);
+        let Some(pinned) = self.pinned(pins)? else {
+            return Ok(path);
+        };
+        if pinned == self.shape {
+            return Ok(path);
         }
+        if pinned.is_laid_out_as(&self.shape) && sizes::resizable_map(&self.name).is_some() {
+            let (from, to) = (pinned.entries, self.shape.entries);
+            tracing::info!(map = self.name, from, to, "resizing");
+            return Ok(resize::next(pins, &self.name));
+        }
+        Err(Error::pin(
+            path,
+            format!(
+                "this map is {pinned}, but this release's programs need {}: run the release that made it, or drain the node and remove the folder",
+                self.shape
+            ),
+        ))
     }
 }
 
@@ -283,12 +360,9 @@ fn verified(name: &str, program: &mut Program) -> Result<(), Error> {
     }
 }
 
-/// Loads one program and pins it, in the place of the former one.
-fn load_program(name: &str, program: &mut Program, pins: &Pins) -> Result<(), Error> {
+/// Loads one program and pins it beside the one that is in force.
+fn pin_next(name: &str, program: &mut Program, pins: &Pins) -> Result<(), Error> {
     verified(name, program)?;
-    let (path, next) = (pins.prog(name), pins.prog(&format!("{name}{NEXT}")));
-    program
-        .pin(&next)
-        .map_err(|e| Error::pin(&next, chain(&e)))?;
-    fs::rename(&next, &path).map_err(|e| Error::pin(&path, e))
+    let next = pins.prog(&format!("{name}{NEXT}"));
+    program.pin(&next).map_err(|e| Error::pin(&next, chain(&e)))
 }

@@ -47,6 +47,23 @@ impl PolicyMaps {
         Ok(maps)
     }
 
+    /// Opens the maps again that can get another size, with the same content: what is known of them
+    /// stays.
+    ///
+    /// # Errors
+    /// As [`PolicyMaps::open`]; the former ones stay open then.
+    pub fn reopen(&mut self, pins: &Pins, writes: &Writes) -> Result<(), Error> {
+        let ids = Table::open(pins, map::IDS, writes)?;
+        let rules = Table::open(pins, map::RULES, writes)?;
+        let intervals = Elements::open(pins, map::INTERVALS, writes)?;
+        let decisions = Table::open(pins, map::DECISIONS, writes)?;
+        let peers = Table::open(pins, map::PEERS, writes)?;
+        let cidrs = Trie::open(pins, map::CIDRS, writes)?;
+        (self.ids, self.rules, self.intervals) = (ids, rules, intervals);
+        (self.decisions, self.peers, self.cidrs) = (decisions, peers, cidrs);
+        Ok(())
+    }
+
     fn read_back(&mut self) -> Result<(), Error> {
         let mut actual = Actual::default();
         for (key, id) in self.ids.entries()? {

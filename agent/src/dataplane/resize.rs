@@ -1,10 +1,10 @@
 //! Maps that the agent alone writes can get another size: the new one is made beside the old,
-//! filled, and taken by the programs as they are replaced.
+//! filled, and put in its place once every program that is to use it is loaded.
 //!
-//! The old map is renamed first and removed last, so that a start that was cut short is begun again
-//! from it, wherever it was cut.
+//! Nothing is written meanwhile, so that the two say the same: a start that follows one that was cut
+//! short, wherever it was cut, takes whichever is pinned under the map's name.
 
-use std::{collections::BTreeMap, fs, hash::Hash};
+use std::{fs, hash::Hash};
 
 use aya::Pod;
 use weir_abi::{
@@ -17,81 +17,60 @@ use weir_net::bpf;
 use super::{
     Error,
     pins::{self, Pins},
+    sizes::{RESIZABLE, Resizable},
     table::{Elements, Table, Trie, Writes},
 };
 
-/// Configured sizes, by map name; a map that is not in it has the ABI's size.
-pub type Sizes = BTreeMap<&'static str, u32>;
+/// Ends the name of a map that is to take another's place (a bpffs has no dots).
+const NEXT: &str = "-next";
 
-/// Ends the name of the map that is being replaced.
-const OLD: &str = "-old";
-
-/// Maps whose size can be configured, with the flag that does it.
-pub const RESIZABLE: [(&str, &str); 9] = [
-    (map::PEERS, "max-peers"),
-    (map::CIDRS, "max-cidrs"),
-    (map::DECISIONS, "max-decisions"),
-    (map::INTERVALS, "max-intervals"),
-    (map::RULES, "max-rules"),
-    (map::IDS, "max-ids"),
-    (map::SERVICES, "max-services"),
-    (map::SLOTS, "max-service-slots"),
-    (map::BACKENDS, "max-backends"),
-];
-
-/// The flag that sets a map's size, if there is one.
-pub fn flag(map: &str) -> Option<&'static str> {
-    RESIZABLE
-        .iter()
-        .find(|(name, _)| *name == map)
-        .map(|(_, flag)| *flag)
-}
-
-fn old(pins: &Pins, name: &str) -> std::path::PathBuf {
-    pins.map(&format!("{name}{OLD}"))
-}
-
-/// Sets the pinned maps aside whose size is to change. `wanted` gives the size of a map.
+/// The size of a map as it is pinned; `None` if it is not.
 ///
 /// # Errors
 /// The file system's, or the kernel's.
-pub fn set_aside(pins: &Pins, wanted: impl Fn(&str) -> Option<u32>) -> Result<(), Error> {
-    for (name, _) in RESIZABLE {
-        let (path, old) = (pins.map(name), old(pins, name));
-        if exists(&old)? {
-            pins::unpin(&path)?;
-            continue;
-        }
-        let Some(wanted) = wanted(name).filter(|_| path.exists()) else {
-            continue;
-        };
-        let info = bpf::map_info_pinned(&path).map_err(|e| Error::pin(&path, e))?;
-        if info.max_entries != wanted {
-            tracing::info!(map = name, from = info.max_entries, to = wanted, "resizing");
-            fs::rename(&path, &old).map_err(|e| Error::pin(&path, e))?;
+pub fn pinned_size(pins: &Pins, name: &str) -> Result<Option<u32>, Error> {
+    let path = pins.map(name);
+    if !exists(&path)? {
+        return Ok(None);
+    }
+    let info = bpf::map_info_pinned(&path).map_err(|e| Error::pin(&path, e))?;
+    Ok(Some(info.max_entries))
+}
+
+/// Where a map is pinned that is to take another's place.
+pub(super) fn next(pins: &Pins, name: &str) -> std::path::PathBuf {
+    pins.map(&format!("{name}{NEXT}"))
+}
+
+/// Forgets the maps that did not take the others' places.
+///
+/// # Errors
+/// The file system's.
+pub fn drop_next(pins: &Pins) -> Result<(), Error> {
+    RESIZABLE
+        .iter()
+        .try_for_each(|resizable| pins::unpin(&next(pins, resizable.map)))
+}
+
+/// Puts the new maps in the places of the old ones.
+///
+/// # Errors
+/// The file system's.
+pub fn take(pins: &Pins) -> Result<(), Error> {
+    for Resizable { map: name, .. } in RESIZABLE {
+        let next = next(pins, name);
+        if exists(&next)? {
+            fs::rename(&next, pins.map(name)).map_err(|e| Error::pin(&next, e))?;
         }
     }
     Ok(())
 }
 
-/// Fills the new maps from those set aside. On failure the old ones take their places again.
+/// Fills the new maps from those whose places they are to take.
 ///
 /// # Errors
 /// A map is too small for what the old one holds, or the kernel's.
 pub fn fill(pins: &Pins) -> Result<(), Error> {
-    let filled = fill_all(pins);
-    if filled.is_err() {
-        for (name, _) in RESIZABLE {
-            let (path, old) = (pins.map(name), old(pins, name));
-            if exists(&old)? {
-                fs::rename(&old, &path).map_err(|e| Error::pin(&old, e))?;
-            }
-        }
-    }
-    filled
-}
-
-fn fill_all(pins: &Pins) -> Result<(), Error> {
     table::<Addr, ClassId>(pins, map::PEERS)?;
     trie::<ClassId>(pins, map::CIDRS)?;
     table::<DecisionKey, Decision>(pins, map::DECISIONS)?;
@@ -103,16 +82,6 @@ fn fill_all(pins: &Pins) -> Result<(), Error> {
     array::<Backend>(pins, map::BACKENDS)
 }
 
-/// Forgets the old maps, once the programs that use the new ones are pinned.
-///
-/// # Errors
-/// The file system's.
-pub fn forget(pins: &Pins) -> Result<(), Error> {
-    RESIZABLE
-        .iter()
-        .try_for_each(|(name, _)| pins::unpin(&old(pins, name)))
-}
-
 fn exists(path: &std::path::Path) -> Result<bool, Error> {
     fs::exists(path).map_err(|e| Error::pin(path, e))
 }
@@ -122,39 +91,39 @@ where
     K: Pod + Eq + Hash,
     V: Pod + PartialEq,
 {
-    let old = old(pins, name);
-    if !exists(&old)? {
+    let next = next(pins, name);
+    if !exists(&next)? {
         return Ok(());
     }
     let writes = Writes::default();
-    let from: Table<K, V> = Table::open_at(&old, name, &writes)?;
-    let mut to: Table<K, V> = Table::open(pins, name, &writes)?;
+    let from: Table<K, V> = Table::open(pins, name, &writes)?;
+    let mut to: Table<K, V> = Table::open_at(&next, name, &writes)?;
     from.entries()?
         .iter()
         .try_for_each(|(key, value)| to.insert(key, value))
 }
 
 fn trie<V: Pod + PartialEq>(pins: &Pins, name: &'static str) -> Result<(), Error> {
-    let old = old(pins, name);
-    if !exists(&old)? {
+    let next = next(pins, name);
+    if !exists(&next)? {
         return Ok(());
     }
     let writes = Writes::default();
-    let from: Trie<V> = Trie::open_at(&old, name, &writes)?;
-    let mut to: Trie<V> = Trie::open(pins, name, &writes)?;
+    let from: Trie<V> = Trie::open(pins, name, &writes)?;
+    let mut to: Trie<V> = Trie::open_at(&next, name, &writes)?;
     from.entries()?
         .iter()
         .try_for_each(|(key, value)| to.insert(key, value))
 }
 
 fn array<V: Pod + Default + PartialEq>(pins: &Pins, name: &'static str) -> Result<(), Error> {
-    let old = old(pins, name);
-    if !exists(&old)? {
+    let next = next(pins, name);
+    if !exists(&next)? {
         return Ok(());
     }
     let writes = Writes::default();
-    let from: Elements<V> = Elements::open_at(&old, name, &writes)?;
-    let mut to: Elements<V> = Elements::open(pins, name, &writes)?;
+    let from: Elements<V> = Elements::open(pins, name, &writes)?;
+    let mut to: Elements<V> = Elements::open_at(&next, name, &writes)?;
     for index in 0..from.size() {
         let value = from.get(index)?;
         if value != V::default() {

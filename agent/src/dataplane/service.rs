@@ -8,9 +8,10 @@ use weir_abi::service::{Service, ServiceKey};
 use super::Error;
 use super::pins::Pins;
 use super::service_arrays::{BackendArray, SlotArray};
+use super::sizes::Shortage;
 use super::table::{Table, Writes};
 use crate::compile::service::{
-    Collector, Plan, Retired, ServiceActual, ServiceIndex, ServiceWrite, plan,
+    Collector, Needs, Plan, Retired, ServiceActual, ServiceIndex, ServiceWrite, plan,
 };
 
 /// How long what nothing refers to stays: no program runs nearly as long, so none can still be
@@ -46,6 +47,58 @@ impl ServiceMaps {
         Ok(maps)
     }
 
+    /// Opens the maps again that can get another size, with the same content: what is known of them
+    /// stays.
+    ///
+    /// # Errors
+    /// As [`ServiceMaps::open`]; the former ones stay open then.
+    pub fn reopen(&mut self, pins: &Pins, writes: &Writes) -> Result<(), Error> {
+        let services = Table::open(pins, map::SERVICES, writes)?;
+        let slots = SlotArray::open(pins, writes)?;
+        let backends = BackendArray::open(pins, writes)?;
+        (self.services, self.slots, self.backends) = (services, slots, backends);
+        Ok(())
+    }
+
+    /// Name, entries and size of each map; of `SLOTS` the elements up to the last in use.
+    pub fn sizes(&self) -> [(&'static str, usize, u32); 3] {
+        let actual = &self.actual;
+        let entries = [
+            actual.services.len(),
+            actual.slots().len(),
+            actual.backends().count(),
+        ];
+        let [services, slots, backends] = self.room();
+        [
+            (services, entries[0]),
+            (slots, entries[1]),
+            (backends, entries[2]),
+        ]
+        .map(|((map, size), entries)| (map, entries, size))
+    }
+
+    /// Name and size of each map.
+    fn room(&self) -> [(&'static str, u32); 3] {
+        [
+            (map::SERVICES, self.services.size()),
+            (map::SLOTS, self.slots.size()),
+            (map::BACKENDS, self.backends.size()),
+        ]
+    }
+
+    /// The maps that are too small.
+    fn shortages(&self, needs: Needs) -> Vec<Shortage> {
+        let needs = [needs.services, needs.slots, needs.backends];
+        let all = self.room().into_iter().zip(needs);
+        all.filter(|((_, size), needed)| needed > size)
+            .map(|((map, size), needed)| Shortage {
+                map,
+                size,
+                needed: needed as usize,
+            })
+            .collect()
+    }
+
     /// Reads the maps again; what was known of them is forgotten.
     ///
     /// # Errors
@@ -77,10 +130,18 @@ impl ServiceMaps {
     /// is the time since any fixed moment.
     ///
     /// # Errors
-    /// The first write that fails ends it; every frontend then has its old or its new backends,
+    /// [`Error::TooSmall`], and nothing was written but deletions. The first write that fails ends it; every frontend then has its old or its new backends,
     /// and the next call goes on from there.
     pub fn sync(&mut self, index: &mut ServiceIndex, now: Duration) -> Result<Synced, Error> {
         let plan = self.plan(index);
+        let shortages = self.shortages(plan.needs);
+        if !shortages.is_empty() {
+            // What has been unused for long enough may be all that is in its way.
+            let due = self.collector.due(now, GRACE, &self.actual);
+            self.settled &= due.is_empty();
+            self.perform(&due)?;
+            return Err(Error::TooSmall(shortages));
+        }
         self.settled = false;
         self.collector.note(now, &plan);
         self.perform(plan.writes())?;

@@ -64,6 +64,11 @@ impl SlotArray {
         Mapped::open(pins, map::SLOTS, writes).map(Self)
     }
 
+    /// How many elements it has.
+    pub fn size(&self) -> u32 {
+        self.0.array.entries()
+    }
+
     /// All slots.
     pub fn entries(&self) -> Vec<Slot> {
         let slots = 0..self.0.array.entries();
@@ -114,6 +119,11 @@ impl BackendArray {
     /// It is not pinned, or was not made with `BPF_F_MMAPABLE`.
     pub fn open(pins: &Pins, writes: &Writes) -> Result<Self, Error> {
         Mapped::open(pins, map::BACKENDS, writes).map(Self)
+    }
+
+    /// How many elements it has.
+    pub fn size(&self) -> u32 {
+        self.0.array.entries()
     }
 
     /// All backends.

@@ -12,6 +12,7 @@ use super::{
     Dirty, Engine, RETRY, SELF_CHECK,
     adopt::{Pending, Readiness, readiness},
     endpoints::{self, Key},
+    grow::{Failure, Part},
 };
 
 impl Engine {
@@ -31,6 +32,14 @@ impl Engine {
         if !self.dirty.any(self.synced) && self.due().is_none_or(|due| due > started) {
             return;
         }
+        if let Err(e) = self.take_up() {
+            self.set_problems("programs", vec![e.to_string()]);
+            // Nothing is written before that: what is due is with the retry.
+            self.dirty = Dirty::default();
+            self.round_ended(started, false);
+            return;
+        }
+        self.set_problems("programs", Vec::new());
         let mut failed = false;
         failed |= !self.apply_network();
         self.promote();
@@ -39,18 +48,23 @@ impl Engine {
         failed |= !in_force;
         failed |= !self.apply_endpoints();
         self.answer();
+        self.round_ended(started, !failed);
+    }
+
+    /// Counts a round, and says when to try again what failed.
+    fn round_ended(&mut self, started: Instant, done: bool) {
         self.stats.applies += 1;
         self.stats.apply_seconds += started.elapsed().as_secs_f64();
-        if failed {
-            self.stats.apply_errors += 1;
-            let pause = RETRY
-                .saturating_mul(1 << self.retry.failures.min(8))
-                .min(SELF_CHECK);
-            self.retry.failures += 1;
-            self.retry.at = Some(Instant::now() + pause);
-        } else {
+        if done {
             self.retry.failures = 0;
+            return;
         }
+        self.stats.apply_errors += 1;
+        let pause = RETRY
+            .saturating_mul(1 << self.retry.failures.min(8))
+            .min(SELF_CHECK);
+        self.retry.failures += 1;
+        self.retry.at = Some(Instant::now() + pause);
     }
 
     /// Gives records to the waiting ADDs whose Pod is known.
@@ -138,9 +152,9 @@ impl Engine {
             return true;
         }
         self.verify.touched();
-        let result = self.policy.sync(now);
+        let result = self.growing(Part::Policy, |engine| engine.policy.sync(now));
         self.verify.touched();
-        let failure = result.err();
+        let failure = result.err().map(|failure| failure.message);
         for pending in &mut self.pending {
             pending.failure.clone_from(&failure);
         }
@@ -165,12 +179,14 @@ impl Engine {
         let local = sysctl::read("ipv4/ip_local_port_range").unwrap_or_default();
         problems.extend(self.nat_ports.problems(&local));
         // Maps first: a hook without them would refuse what is served.
-        let result = self
-            .services
-            .sync(now)
-            .and_then(|()| self.services.attach(&self.kernel.pins));
+        let written = self.growing(Part::Services, |engine| Ok(engine.services.sync(now)?));
+        let result = written.and_then(|()| {
+            self.services
+                .attach(&self.kernel.pins)
+                .map_err(Failure::from)
+        });
         let ok = result.is_ok();
-        problems.extend(result.err().map(|e| e.to_string()));
+        problems.extend(result.err().map(|failure| failure.message));
         self.set_problems("services", problems);
         ok
     }

@@ -18,13 +18,38 @@ impl Engine {
             waiting,
         );
         self.work(&mut text);
-        let help = "Entries of policy maps.";
-        for (map, entries) in self.policy.sizes() {
-            text.gauge("weir_map_entries", help, &[("map", map)], entries as f64);
-        }
+        self.tables_to(&mut text);
         self.verified(&mut text);
         metrics::packets(&mut text, &self.counters);
         text.finish()
+    }
+
+    /// The tables that grow.
+    fn tables_to(&self, text: &mut Text) {
+        let tables = self.tables();
+        for (map, entries, ..) in &tables {
+            let help = "Entries of tables that grow.";
+            text.gauge("weir_map_entries", help, &[("map", map)], *entries as f64);
+        }
+        for (map, _, size, _) in &tables {
+            let help = "Entries that a table can hold now.";
+            text.gauge("weir_map_size", help, &[("map", map)], f64::from(*size));
+        }
+        for (map, .., limit) in &tables {
+            let help = "Entries up to which a table grows.";
+            text.gauge("weir_map_limit", help, &[("map", map)], f64::from(*limit));
+        }
+        for (map, full) in self.full() {
+            let help = "Whether a table is at its limit and should hold more.";
+            let full = f64::from(u8::from(full));
+            text.gauge("weir_map_full", help, &[("map", map)], full);
+        }
+        let help = "How often tables have grown since the agent started.";
+        let times = self.growth.times as f64;
+        text.counter("weir_map_growths_total", help, &[], times);
+        let help = "Time spent in growing tables.";
+        let seconds = self.growth.seconds;
+        text.counter("weir_map_growth_seconds_total", help, &[], seconds);
     }
 
     /// What the background comparison of kernel and objects has found.

@@ -5,6 +5,7 @@ mod adopt;
 mod apply;
 pub mod endpoints;
 mod event;
+mod grow;
 mod local;
 mod metrics;
 mod node;
@@ -15,6 +16,7 @@ mod services;
 mod verify;
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     io,
     sync::Arc,
@@ -26,7 +28,9 @@ use weir_net::Netlink;
 
 pub use event::{Command, Event, Handle, Reply};
 
-use self::{adopt::Pending, local::Local, node::NodePart, policy::Policy, services::Services};
+use self::{
+    adopt::Pending, grow::Growth, local::Local, node::NodePart, policy::Policy, services::Services,
+};
 use crate::{
     compile::nat_ports::NatPortUse,
     config::Config,
@@ -36,6 +40,7 @@ use crate::{
         cgroup,
         config_words::ConfigWords,
         endpoints::EndpointMaps,
+        live,
         load::Loaded,
         netns::{Kept, NetnsMap},
         nodes::NodeMaps,
@@ -65,8 +70,12 @@ pub struct Kernel {
     pub pins: Pins,
     /// What the kernel can do.
     pub features: Features,
-    /// What loading the object changed.
+    /// What loading the object changed, and what was replaced since.
     pub loaded: Loaded,
+    /// The object that is loaded.
+    pub object: Arc<Cow<'static, [u8]>>,
+    /// Its second load, for dry runs.
+    pub live: live::Shared,
 }
 
 /// The loop's state.
@@ -95,6 +104,9 @@ pub struct Engine {
     network_due: Option<Instant>,
     retry: Retry,
     stats: Stats,
+    growth: Growth,
+    /// Maps and programs are pinned that are not in use yet: see [`Engine::take_up`].
+    stale: bool,
     verify: Arc<Shared>,
 }
 
@@ -164,6 +176,7 @@ impl Engine {
         let policy = Policy::new(
             &config.node_name,
             PolicyMaps::open(pins, &writes)?,
+            config.map_limits.policy(),
             config.policy_established,
         );
         let cgroup = config.cgroup.clone().map_or_else(cgroup::mount_root, Ok)?;
@@ -196,6 +209,9 @@ impl Engine {
             network_due: None,
             retry: Retry::default(),
             stats: Stats::default(),
+            growth: Growth::default(),
+            // A former agent may have been killed while a table grew.
+            stale: true,
             verify: Arc::default(),
             kernel,
             config,

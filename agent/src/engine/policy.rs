@@ -1,21 +1,20 @@
 //! Policy's way into the kernel: extend, flip, follow, shrink, and after a while sweep.
 
 use std::{
-    collections::BTreeMap,
     thread,
     time::{Duration, Instant},
 };
 
-use weir_abi::policy::PolicySlot;
+use weir_abi::{map, policy::PolicySlot};
 use weir_api::endpoint::Direction;
 use weir_policy::{
-    CapacityError, Established, Event, GRACE, Index, LocalEndpoint, ObjectName, PHASE_GAP, Plan,
-    PodRef, plan_changes, plan_within, sweep_changes, sweep_within,
+    CapacityError, Established, Event, GRACE, Index, Limits, LocalEndpoint, ObjectName, PHASE_GAP,
+    Plan, PodRef, plan_changes, plan_within, sweep_changes, sweep_within,
 };
 
-use super::endpoints::Record;
+use super::{endpoints::Record, grow::Failure};
 use crate::{
-    dataplane::policy::PolicyMaps,
+    dataplane::{Error, pins::Pins, policy::PolicyMaps, sizes::Shortage, table::Writes},
     state::{Change, Kind, Object, ObjectKey},
 };
 
@@ -24,6 +23,8 @@ pub struct Policy {
     index: Index,
     maps: PolicyMaps,
     established: Established,
+    /// How large the maps may become.
+    most: Limits,
     /// Whether all that was compiled last is in the maps: the next plan then looks only at what has
     /// changed since.
     in_force: bool,
@@ -34,14 +35,15 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Of the node of that name; `maps` have been read back.
-    pub fn new(node: &str, maps: PolicyMaps, established: Established) -> Self {
+    /// Of the node of that name; `maps` have been read back, and grow up to `most`.
+    pub fn new(node: &str, maps: PolicyMaps, most: Limits, established: Established) -> Self {
         // What a former agent unlinked just before it ended must rest as well.
         let settle_at = Some(Instant::now() + GRACE);
         Self {
             index: Index::new(node),
             maps,
             established,
+            most,
             in_force: false,
             wrote_at: None,
             settle_at,
@@ -86,7 +88,7 @@ impl Policy {
     /// # Errors
     /// Something does not fit, and nothing was written; or a write failed, and those after it were
     /// not performed.
-    pub fn sync(&mut self, now: Instant) -> Result<(), String> {
+    pub fn sync(&mut self, now: Instant) -> Result<(), Failure> {
         let _ = self.index.compile();
         let mut plan = self.plan();
         if plan.is_err() && self.settle_at.is_some_and(|at| at <= now) {
@@ -94,7 +96,7 @@ impl Policy {
             self.sweep()?;
             plan = self.plan();
         }
-        let plan = plan.map_err(|e| e.to_string())?;
+        let plan = plan.map_err(|error| self.too_small(error))?;
         if plan.is_empty() {
             self.settled();
             if self.settle_at.is_some_and(|at| at <= now) {
@@ -111,7 +113,7 @@ impl Policy {
             thread::sleep(pause(self.wrote_at, Instant::now()));
             let done = self.maps.perform(phase);
             self.wrote_at = Some(Instant::now());
-            done.map_err(|e| e.to_string())?;
+            done?;
         }
         self.settled();
         self.settle_at = Some(Instant::now() + GRACE);
@@ -123,22 +125,43 @@ impl Policy {
         self.in_force = true;
     }
 
+    /// Why nothing was written, with every table that is too small: so that all grow at once.
+    fn too_small(&self, error: CapacityError) -> Failure {
+        let plan = match self.plan_in(&self.most) {
+            Ok(plan) => plan,
+            Err(at_the_limit) => return at_the_limit.into(),
+        };
+        let limits = self.maps.limits();
+        let needs = plan.needs(self.maps.actual()).into_iter();
+        let shortages = needs.filter_map(|(map, needed)| {
+            let size = limits.of(map);
+            (needed > size as usize).then_some(Shortage { map, size, needed })
+        });
+        Failure {
+            message: error.to_string(),
+            shortages: shortages.collect(),
+        }
+    }
+
     fn plan(&self) -> Result<Plan, CapacityError> {
+        self.plan_in(&self.maps.limits())
+    }
+
+    fn plan_in(&self, limits: &Limits) -> Result<Plan, CapacityError> {
         let plan = if self.in_force {
             plan_changes
         } else {
             plan_within
         };
-        let limits = self.maps.limits();
         plan(
             self.maps.actual(),
             self.index.desired(),
-            &limits,
+            limits,
             self.established,
         )
     }
 
-    fn sweep(&mut self) -> Result<(), String> {
+    fn sweep(&mut self) -> Result<(), Error> {
         self.maps.settle();
         self.settle_at = None;
         let sweep = if self.in_force {
@@ -152,7 +175,7 @@ impl Policy {
         if !writes.is_empty() {
             self.settle_at = Some(Instant::now() + GRACE);
         }
-        self.maps.perform(&writes).map_err(|e| e.to_string())
+        self.maps.perform(&writes)
     }
 
     /// When `sync` wants to be called again.
@@ -179,9 +202,44 @@ impl Policy {
             .collect()
     }
 
-    /// Entries of each map.
-    pub fn sizes(&self) -> BTreeMap<&'static str, usize> {
-        self.maps.actual().sizes().into_iter().collect()
+    /// Opens the maps again: they have another size.
+    ///
+    /// # Errors
+    /// As [`PolicyMaps::reopen`].
+    pub fn reopen(&mut self, pins: &Pins, writes: &Writes) -> Result<(), Error> {
+        self.maps.reopen(pins, writes)
+    }
+
+    /// Name, entries and size of each map; of `INTERVALS` the elements up to the last in use.
+    pub fn sizes(&self) -> Vec<(&'static str, usize, u32)> {
+        let actual = self.maps.actual();
+        let Limits {
+            intervals,
+            peers,
+            cidrs,
+            decisions,
+            rules,
+            ids,
+        } = self.maps.limits();
+        let sizes = [
+            (map::PEERS, peers),
+            (map::CIDRS, cidrs),
+            (map::DECISIONS, decisions),
+            (map::RULES, rules),
+            (map::IDS, ids),
+        ];
+        let entries = actual.sizes();
+        let mut all: Vec<_> = sizes
+            .into_iter()
+            .filter_map(|(map, size)| {
+                let (_, entries) = entries.iter().find(|(name, _)| *name == map)?;
+                Some((map, *entries, size))
+            })
+            .collect();
+        let ends = actual.interval_ranges().into_iter().map(|range| range.end);
+        let used = ends.max().unwrap_or(0);
+        all.push((map::INTERVALS, used as usize, intervals));
+        all
     }
 }
 

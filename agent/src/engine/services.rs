@@ -6,7 +6,7 @@ use weir_api::service::ServiceInfo;
 
 use crate::{
     compile::service::ServiceIndex,
-    dataplane::{Error, cgroup, pins::Pins, service::ServiceMaps},
+    dataplane::{Error, cgroup, pins::Pins, service::ServiceMaps, table::Writes},
     state::Change,
 };
 
@@ -48,6 +48,19 @@ impl Services {
         let synced = self.maps.sync(&mut self.index, since)?;
         self.due = synced.next.map(|next| self.epoch + next);
         Ok(())
+    }
+
+    /// Opens the maps again: they have another size.
+    ///
+    /// # Errors
+    /// As [`ServiceMaps::reopen`].
+    pub fn reopen(&mut self, pins: &Pins, writes: &Writes) -> Result<(), Error> {
+        self.maps.reopen(pins, writes)
+    }
+
+    /// Name, entries and size of each map.
+    pub fn sizes(&self) -> Vec<(&'static str, usize, u32)> {
+        self.maps.sizes().to_vec()
     }
 
     /// Attaches the socket hooks, or replaces their programs.

@@ -145,9 +145,12 @@ pub fn spawn(
                 return;
             };
             verifier.worked += asked.elapsed();
+            let generation = snapshot.generation;
             let pause = match verifier.pass(snapshot) {
                 Ok(Ended::Whole) => interval,
                 Ok(Ended::Changed) => AFTER_CHANGE,
+                // The maps were replaced by larger ones meanwhile.
+                Err(_) if verifier.shared.generation() != generation => AFTER_CHANGE,
                 Err(error) => {
                     tracing::warn!("policy verify: {error}");
                     interval

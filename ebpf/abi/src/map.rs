@@ -1,19 +1,20 @@
-//! Names and sizes of maps. The kernel keeps 15 bytes of a name.
+//! Names and sizes of maps. The kernel keeps 15 bytes of a name. The tables of policies and Services
+//! begin with these sizes, and the agent has them grow (`agent/src/dataplane/sizes.rs`).
 
 /// Most endpoints of one node (elements of `POLICY_SLOTS`).
 pub const MAX_ENDPOINTS: u32 = 4096;
 /// Elements of `INTERVALS` (8 bytes each).
-pub const MAX_INTERVALS: u32 = 1 << 18;
+pub const MAX_INTERVALS: u32 = 1 << 16;
 /// Entries of `PEERS`.
-pub const MAX_PEERS: u32 = 1 << 18;
+pub const MAX_PEERS: u32 = 1 << 16;
 /// Entries of `CIDRS`.
 pub const MAX_CIDRS: u32 = 1 << 16;
 /// Entries of `DECISIONS`.
-pub const MAX_DECISIONS: u32 = 1 << 18;
+pub const MAX_DECISIONS: u32 = 1 << 16;
 /// Entries of `RULES`.
-pub const MAX_RULES: u32 = 1 << 17;
+pub const MAX_RULES: u32 = 1 << 15;
 /// Entries of `IDS`.
-pub const MAX_IDS: u32 = 1 << 17;
+pub const MAX_IDS: u32 = 1 << 16;
 /// Entries of `SERVICES`.
 pub const MAX_SERVICES: u32 = 1 << 16;
 /// Elements of `SLOTS` (8 bytes each).
@@ -21,9 +22,9 @@ pub const MAX_SLOTS: u32 = 1 << 17;
 /// Elements of `BACKENDS` (32 bytes each).
 pub const MAX_BACKENDS: u32 = 1 << 16;
 /// Entries of `SOCK_CONNS` (LRU): connected sockets with a translated destination.
-pub const MAX_SOCK_CONNS: u32 = 1 << 16;
+pub const MAX_SOCK_CONNS: u32 = 1 << 15;
 /// Entries of `UDP_FLOWS` and of `UDP_REVS` (LRU): (unconnected UDP socket, peer) pairs.
-pub const MAX_UDP_FLOWS: u32 = 1 << 15;
+pub const MAX_UDP_FLOWS: u32 = 1 << 14;
 /// Entries of `SOURCE_RANGES`.
 pub const MAX_SOURCE_RANGES: u32 = 1 << 16;
 /// Entries of `AFFINITY` (LRU).
@@ -37,7 +38,7 @@ pub const MAX_NODE_ADDRS: u32 = 1 << 10;
 /// Entries of `NODE_CIDRS`.
 pub const MAX_NODE_CIDRS: u32 = 1 << 15;
 /// Entries of `CT_NEW`.
-pub const MAX_CT_NEW: u32 = 1 << 16;
+pub const MAX_CT_NEW: u32 = 1 << 15;
 /// Entries of `CT_EST`.
 pub const MAX_CT_EST: u32 = 1 << 17;
 

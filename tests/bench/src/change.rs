@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use weir_agent::dataplane::policy::PolicyMaps;
 use weir_agent::dataplane::table::Writes;
 use weir_agent::engine::policy::Policy;
-use weir_policy::{Established, Event};
+use weir_policy::{Established, Event, Limits};
 
 use crate::pins::{isolated, with_maps};
 use crate::stats::{Section, ms, percentile};
@@ -65,7 +65,7 @@ pub fn run(size: &Size, changes: usize) -> Result<Section> {
 fn measure(size: &Size, changes: usize) -> Result<Section> {
     let pins = with_maps("change")?;
     let maps = PolicyMaps::open(&pins, &Writes::default())?;
-    let mut policy = Policy::new(NODE, maps, Established::Apply);
+    let mut policy = Policy::new(NODE, maps, Limits::default(), Established::Apply);
     for event in size.all() {
         policy.apply_event(event);
     }

@@ -18,7 +18,7 @@ use weir_agent::dataplane::policy::PolicyMaps;
 use weir_agent::dataplane::table::{Table, Writes};
 use weir_agent::engine::policy::Policy;
 use weir_agent::packet::{Flow, Macs, first};
-use weir_policy::{Established, Event};
+use weir_policy::{Established, Event, Limits};
 
 use crate::pins::{isolated, with_maps};
 use crate::stats::{Section, median};
@@ -113,7 +113,7 @@ impl Side {
     fn new(name: &str, size: &Size) -> Result<Self> {
         let pins = with_maps(name)?;
         let maps = PolicyMaps::open(&pins, &Writes::default())?;
-        let mut policy = Policy::new(NODE, maps, Established::Apply);
+        let mut policy = Policy::new(NODE, maps, Limits::default(), Established::Apply);
         for event in size.all().chain([the_one()]) {
             policy.apply_event(event);
         }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use aya::EbpfLoader;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use weir_abi::map;
 use weir_agent::dataplane::object;
 use weir_agent::dataplane::pins::Pins;
 
@@ -30,7 +31,15 @@ pub fn isolated<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'st
         .map_err(|_| anyhow!("the measurement panicked"))?
 }
 
-/// A bpffs with all maps of the agent's object, in the sizes that the agent gives them.
+/// Sizes that the measured clusters fit in without growing.
+const SIZES: [(&str, u32); 4] = [
+    (map::PEERS, 1 << 18),
+    (map::DECISIONS, 1 << 18),
+    (map::INTERVALS, 1 << 18),
+    (map::IDS, 1 << 18),
+];
+
+/// A bpffs with all maps of the agent's object, those of policy in [`SIZES`].
 pub fn with_maps(name: &str) -> Result<Pins> {
     let dir = Path::new(ROOT).join(name);
     std::fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
@@ -43,6 +52,9 @@ pub fn with_maps(name: &str) -> Result<Pins> {
     let mut loader = EbpfLoader::new();
     for map in parsed.maps.keys().filter(|map| !map.starts_with('.')) {
         loader.map_pin_path(map, pins.map(map));
+    }
+    for (map, size) in SIZES {
+        loader.map_max_entries(map, size);
     }
     loader.load(&object).context("loading the object")?;
     Ok(pins)

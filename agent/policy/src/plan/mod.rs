@@ -49,7 +49,7 @@ impl Plan {
     }
 }
 
-/// How to get from `actual` to `desired`, in maps of the ABI's sizes.
+/// How to get from `actual` to `desired`, in maps of the default limits' sizes.
 pub fn plan(actual: &Actual, desired: &Desired) -> Result<Plan, CapacityError> {
     plan_within(actual, desired, &Limits::default(), Established::Apply)
 }
@@ -76,7 +76,7 @@ pub fn plan_changes(
     Planner::new(actual, desired, limits, established, Extent::Touched).plan()
 }
 
-/// Deletes rows, rules and ids that nothing refers to, in maps of the ABI's sizes; see
+/// Deletes rows, rules and ids that nothing refers to, in maps of the default limits' sizes; see
 /// [`sweep_within`].
 pub fn sweep(actual: &Actual, desired: &Desired) -> Vec<Write> {
     sweep_within(actual, desired, &Limits::default(), Established::Apply)

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use weir_api::{
@@ -23,9 +23,9 @@ pub struct Shared {
 
 impl Shared {
     /// Of the object that the agent has loaded, and its pins.
-    pub fn new(object: Cow<'static, [u8]>, pins: Pins) -> Self {
+    pub fn new(object: Arc<Cow<'static, [u8]>>, pins: Pins) -> Self {
         Self {
-            object: Arc::new(object),
+            object,
             pins,
             live: Arc::default(),
         }
@@ -36,12 +36,29 @@ impl Shared {
     /// # Errors
     /// As [`Live::load`] and [`Live::ask`].
     pub fn ask(&self, request: &LiveRequest) -> Result<LiveAnswer, ApiError> {
-        // What panicked has changed nothing: a run leaves no state.
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut live = self.lock();
         let live = match &mut *live {
             Some(live) => live,
             none => none.insert(Live::load(&self.object, &self.pins)?),
         };
         live.ask(request)
     }
+
+    /// Keeps everybody waiting who asks, and forgets the load: maps and programs are about to be
+    /// replaced.
+    pub fn suspend(&self) -> Suspended<'_> {
+        let mut live = self.lock();
+        *live = None;
+        Suspended { _live: live }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Live>> {
+        // What panicked has changed nothing: a run leaves no state.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// As long as this lives nobody gets an answer.
+pub struct Suspended<'a> {
+    _live: MutexGuard<'a, Option<Live>>,
 }

@@ -131,7 +131,10 @@ fn what_does_not_fit_is_refused_before_any_write_and_named() {
         rules: 2,
         ids: 4,
     };
-    plan_within(&actual, &full, &fits, Established::Apply).unwrap();
+    let plan = plan_within(&actual, &full, &fits, Established::Apply).unwrap();
+    for (map, needed) in plan.needs(&actual) {
+        assert_eq!(needed, fits.of(map) as usize, "{map}");
+    }
     for (name, limits) in [
         (
             "INTERVALS",
