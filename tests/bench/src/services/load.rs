@@ -40,16 +40,20 @@ fn measure(load: &Load, changes: usize) -> Result<Section> {
     let mut maps = ServiceMaps::open(&pins, &Writes::default())?;
     let mut index = ServiceIndex::default();
     // The objects are made one at a time: making them is not the agent's work.
-    let mut compiling = Duration::ZERO;
+    let (mut compiling, mut busy) = (Duration::ZERO, Duration::ZERO);
+    let empty = memory::resident()?;
     for change in world.all() {
-        let start = Instant::now();
+        let (start, before) = (Instant::now(), processor_time()?);
         index.apply(&change);
         compiling += start.elapsed();
+        busy += processor_time()?.saturating_sub(before);
     }
-    let start = Instant::now();
+    let indexed = memory::resident()?;
+    let (start, before) = (Instant::now(), processor_time()?);
     let epoch = start;
     sync(&mut maps, &mut index, epoch)?;
     let writing = start.elapsed();
+    busy += processor_time()?.saturating_sub(before);
     let total = compiling + writing;
     match load.goal {
         Some(goal) => section.goal(
@@ -62,6 +66,13 @@ fn measure(load: &Load, changes: usize) -> Result<Section> {
     }
     section.row("  compiling", ms(compiling));
     section.row("  planning and writing", ms(writing));
+    section.row("  processor time of both", ms(busy));
+    let programmed = memory::resident()?;
+    section.row("memory of the index", format!("{:.1} MiB", indexed - empty));
+    section.row(
+        "memory of what is known of the maps",
+        format!("{:.1} MiB", programmed - indexed),
+    );
     let mut times = Vec::with_capacity(changes);
     for n in 0..changes {
         let i = n * 7919 % world.services;
@@ -88,4 +99,10 @@ fn sync(maps: &mut ServiceMaps, index: &mut ServiceIndex, epoch: Instant) -> Res
     maps.sync(index, epoch.elapsed())
         .map(drop)
         .map_err(|error| anyhow!(error))
+}
+
+/// What this thread has used of a processor: others may want it at the same time.
+fn processor_time() -> Result<Duration> {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+    Ok(Duration::from(time))
 }

@@ -62,6 +62,11 @@ fn status(pid: u32, key: &str) -> Result<f64> {
     Ok(number.with_context(|| format!("no {key} of process {pid}"))? / 1024.0)
 }
 
+/// What this process has in memory, MiB.
+pub fn resident() -> Result<f64> {
+    status(std::process::id(), "VmRSS:")
+}
+
 /// The real agent with all of a world as files.
 pub fn agent(world: &World) -> Result<Section> {
     let lab = Lab::builder().nodes(1).without_agents().start()?;
