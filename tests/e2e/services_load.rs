@@ -62,16 +62,28 @@ impl Loads {
     }
 }
 
-/// Short requests and kept connections, by every way that a client may take.
-fn all_ways(world: &World, pods: &[Arc<Pod>; 2]) -> Loads {
+/// Where a load comes in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    ClusterIp,
+    NodePort,
+}
+
+/// Short requests and kept connections, by pods with and without socket hooks through the ClusterIP,
+/// by a client outside through a node port.
+fn loads(world: &World, pods: &[Arc<Pod>; 2], by: &[By]) -> Loads {
     let mut ways = Vec::new();
     for v4 in FAMILIES {
         for requests in [Requests::Short, Requests::KeepAlive] {
-            for (name, pod) in [("socket hook", &pods[0]), ("packet path", &pods[1])] {
-                ways.push((name, &pod.control, vip(v4), PORT, requests));
+            if by.contains(&By::ClusterIp) {
+                for (name, pod) in [("socket hook", &pods[0]), ("packet path", &pods[1])] {
+                    ways.push((name, &pod.control, vip(v4), PORT, requests));
+                }
             }
-            let node = world.node(0, v4);
-            ways.push(("outside", &world.outside.control, node, NODE_PORT, requests));
+            if by.contains(&By::NodePort) {
+                let node = world.node(0, v4);
+                ways.push(("outside", &world.outside.control, node, NODE_PORT, requests));
+            }
         }
     }
     Loads::start(&ways)
@@ -88,10 +100,19 @@ fn go_on(time: Duration) {
 }
 
 #[test]
-fn a_rolling_update_fails_no_request_and_no_kept_connection() {
+fn a_rolling_update_fails_no_request_and_no_kept_connection_through_a_cluster_ip() {
+    rolling_update(By::ClusterIp);
+}
+
+#[test]
+fn a_rolling_update_fails_no_request_and_no_kept_connection_through_a_node_port() {
+    rolling_update(By::NodePort);
+}
+
+fn rolling_update(by: By) {
     let world = World::new(2, node_port(), &[0, 1]);
     let pods = clients(&world);
-    let loads = all_ways(&world, &pods);
+    let loads = loads(&world, &pods, &[by]);
     let mut serving: Vec<Arc<Pod>> = world.backends.clone();
     go_on(GRACE);
     for number in 0..serving.len() * 2 {
@@ -219,7 +240,7 @@ fn endpoints_that_change_all_the_time_fail_no_request_and_leave_no_entry() {
         churned(i, 0).iter().for_each(|object| world.apply(object));
     }
     await_programmed(&world.lab, CHURNED + 1);
-    let loads = all_ways(&world, &pods);
+    let loads = loads(&world, &pods, &[By::ClusterIp, By::NodePort]);
     let time = churn_time();
     let start = Instant::now();
     let mut changes = 0_u32;
