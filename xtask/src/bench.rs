@@ -14,6 +14,7 @@ use crate::{build, setup, step};
 /// Something does not build, or root cannot be had.
 pub fn run(ctx: &Context, args: &[OsString]) -> Result<ExitCode> {
     setup::lab(ctx)?;
+    setup::bench(ctx)?;
     let program = build::bench(ctx)?;
     ensure_root("the benchmark (network namespaces, eBPF)")?;
     let mut cmd = as_root(program, &[]);

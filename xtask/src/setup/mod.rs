@@ -41,6 +41,20 @@ const LAB: &[Tool] = &[
     },
 ];
 
+/// What the benchmark of Services compares with.
+const BENCH: &[Tool] = &[
+    Tool {
+        program: "nft",
+        package: "nftables",
+        why: "to load the rules of kube-proxy's nftables mode",
+    },
+    Tool {
+        program: "iptables-restore",
+        package: "iptables",
+        why: "to load the rules of kube-proxy's iptables mode",
+    },
+];
+
 #[cfg(target_arch = "aarch64")]
 const VM: &[Tool] = &[
     Tool {
@@ -76,6 +90,7 @@ pub fn all(ctx: &Context) -> Result<()> {
     let found = toolchain::ensure(ctx)?;
     step::line(&format!("  eBPF toolchain: {found}"));
     lab(ctx)?;
+    bench(ctx)?;
     vm(ctx)?;
     let deny = crate::lint::ensure_deny(ctx)?;
     step::line(&format!("  cargo-deny: {}", deny.display()));
@@ -89,6 +104,14 @@ pub fn all(ctx: &Context) -> Result<()> {
 /// See [`all`].
 pub fn lab(ctx: &Context) -> Result<()> {
     tools(ctx, LAB)
+}
+
+/// What the benchmarks need besides.
+///
+/// # Errors
+/// See [`all`].
+pub fn bench(ctx: &Context) -> Result<()> {
+    tools(ctx, BENCH)
 }
 
 /// What `vm-test` needs.
