@@ -10,11 +10,12 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap};
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, HashMap, LpmTrie};
 use aya::programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, CgroupSockAddrAttachType as At};
 use serde_json::json;
 use weir_abi::map;
-use weir_abi::service::{Backend, Service, ServiceKey, Slot};
+use weir_abi::service::{Backend, RangeKey, Service, ServiceKey, Slot};
 use weir_abi::sock::SockConn;
 use weir_agent::compile::service::{ServiceActual, ServiceIndex, ServiceWrite, plan};
 use weir_net::Netlink;
@@ -255,6 +256,14 @@ impl Rig {
             ServiceWrite::PutService(k, v) => self
                 .map::<ServiceKey, Service>(map::SERVICES)
                 .insert(k, v, 0),
+            ServiceWrite::PutRanges(_, keys) => {
+                let mut trie = self.ranges();
+                keys.iter().try_for_each(|k| trie.insert(&range(k), 1, 0))
+            }
+            ServiceWrite::DeleteRanges(_, keys) => {
+                let mut trie = self.ranges();
+                keys.iter().try_for_each(|k| trie.remove(&range(k)))
+            }
             ServiceWrite::DeleteService(k) => {
                 self.map::<ServiceKey, Service>(map::SERVICES).remove(k)
             }
@@ -273,6 +282,11 @@ impl Rig {
         self.ebpf.map_mut(name).unwrap().try_into().unwrap()
     }
 
+    fn ranges(&mut self) -> LpmTrie<&mut aya::maps::MapData, [u32; 6], u32> {
+        let map = self.ebpf.map_mut(map::SOURCE_RANGES).unwrap();
+        map.try_into().unwrap()
+    }
+
     /// How many connected sockets the programs remember.
     pub fn connections(&mut self) -> usize {
         self.map::<u64, SockConn>(map::SOCK_CONNS).keys().count()
@@ -283,3 +297,8 @@ impl Rig {
 pub const PORT: u16 = 80;
 /// Where their backends listen.
 pub const TARGET: u16 = 8080;
+
+fn range(key: &RangeKey) -> Key<[u32; 6]> {
+    let [a, b, c, d] = key.addr;
+    Key::new(key.prefix_len, [key.ranges, key.family, a, b, c, d])
+}

@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration}
 use weir_policy::Established;
 
 use crate::{
-    compile::{nat_ports::NatPorts, node_port::NodePortAddresses},
+    compile::{nat_ports::NatPorts, node_port::NodePortAddresses, service::ServiceName},
     dataplane::sizes::{MapLimits, RESIZABLE, Sizes},
 };
 
@@ -65,7 +65,7 @@ pub struct Config {
     /// `nodeport-addresses`.
     pub node_ports: NodePortAddresses,
     /// `skip-services`: namespace and name of Services that are left alone.
-    pub skip_services: BTreeSet<(String, String)>,
+    pub skip_services: BTreeSet<ServiceName>,
     /// `socket-lb`.
     pub socket_lb: SocketLb,
     /// `nat-ports`.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use weir_abi::node::config::flags;
 
-use crate::compile::{nat_ports::NatPorts, node_port::NodePortAddresses};
+use crate::compile::{nat_ports::NatPorts, node_port::NodePortAddresses, service::ServiceName};
 
 /// Whose sockets the cgroup hooks translate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,13 +64,13 @@ pub(super) fn parse_node_ports(text: &str) -> Result<NodePortAddresses, String> 
 }
 
 /// `NAMESPACE/NAME` by comma.
-pub(super) fn parse_services(text: &str) -> Result<BTreeSet<(String, String)>, String> {
+pub(super) fn parse_services(text: &str) -> Result<BTreeSet<ServiceName>, String> {
     let parts = text.split(',').map(str::trim).filter(|s| !s.is_empty());
     let named = parts.map(|part| match part.split_once('/') {
         Some((namespace, name))
             if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
         {
-            Ok((namespace.to_owned(), name.to_owned()))
+            Ok(ServiceName::new(namespace, name))
         }
         _ => Err(format!(
             "{part:?} names no Service: expected NAMESPACE/NAME by comma, such as kube-system/kube-dns"
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(
             services.into_iter().collect::<Vec<_>>(),
             [
-                ("a".into(), "b".into()),
+                ServiceName::new("a", "b"),
                 ("kube-system".into(), "kube-dns".into())
             ]
         );

@@ -23,6 +23,7 @@ pub mod service;
 mod service_arrays;
 pub mod sizes;
 pub mod slots;
+mod source_ranges;
 pub mod table;
 pub mod view;
 

@@ -9,6 +9,7 @@ use super::Error;
 use super::pins::Pins;
 use super::service_arrays::{BackendArray, SlotArray};
 use super::sizes::Shortage;
+use super::source_ranges::SourceRanges;
 use super::table::{Table, Writes};
 use crate::compile::service::{
     Collector, Needs, Plan, Retired, ServiceActual, ServiceIndex, ServiceWrite, plan,
@@ -23,6 +24,7 @@ pub struct ServiceMaps {
     services: Table<ServiceKey, Service>,
     slots: SlotArray,
     backends: BackendArray,
+    ranges: SourceRanges,
     actual: ServiceActual,
     collector: Collector,
     /// The maps are known to hold what the index last said, but for what it has noted as changed.
@@ -39,6 +41,7 @@ impl ServiceMaps {
             services: Table::open(pins, map::SERVICES, writes)?,
             slots: SlotArray::open(pins, writes)?,
             backends: BackendArray::open(pins, writes)?,
+            ranges: SourceRanges::open(pins, writes)?,
             actual: ServiceActual::default(),
             collector: Collector::default(),
             settled: false,
@@ -110,6 +113,7 @@ impl ServiceMaps {
             self.services.entries()?,
             self.slots.entries(),
             self.backends.entries(),
+            self.ranges.entries()?,
         );
         Ok(())
     }
@@ -167,6 +171,8 @@ impl ServiceMaps {
                 ServiceWrite::DeleteSet(set, len) => self.slots.delete(*set, *len),
                 ServiceWrite::PutService(key, service) => self.services.insert(key, service),
                 ServiceWrite::DeleteService(key) => self.services.remove(key),
+                ServiceWrite::PutRanges(_, keys) => self.ranges.put(keys),
+                ServiceWrite::DeleteRanges(_, keys) => self.ranges.delete(keys),
             }?;
             self.actual.apply(write);
         }

@@ -263,7 +263,7 @@ impl<V: Pod> Elements<V> {
     }
 }
 
-fn optional<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
+pub(super) fn optional<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(None),

@@ -175,9 +175,6 @@ impl Engine {
         if !self.synced || !(std::mem::take(&mut self.dirty.services) || due) {
             return true;
         }
-        let mut problems = self.services.problems();
-        let local = sysctl::read("ipv4/ip_local_port_range").unwrap_or_default();
-        problems.extend(self.nat_ports.problems(&local));
         // Maps first: a hook without them would refuse what is served.
         let written = self.growing(Part::Services, |engine| Ok(engine.services.sync(now)?));
         let result = written.and_then(|()| {
@@ -186,8 +183,14 @@ impl Engine {
                 .map_err(Failure::from)
         });
         let ok = result.is_ok();
-        problems.extend(result.err().map(|failure| failure.message));
-        self.set_problems("services", problems);
+        // There may be many Services, and each round is about a few.
+        if let Some(problems) = self.services.problems() {
+            self.set_problems("services", problems);
+        }
+        let local = sysctl::read("ipv4/ip_local_port_range").unwrap_or_default();
+        let mut failures = self.nat_ports.problems(&local);
+        failures.extend(result.err().map(|failure| failure.message));
+        self.set_problems("service maps", failures);
         ok
     }
 

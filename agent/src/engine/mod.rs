@@ -32,7 +32,7 @@ use self::{
     adopt::Pending, grow::Growth, local::Local, node::NodePart, policy::Policy, services::Services,
 };
 use crate::{
-    compile::nat_ports::NatPortUse,
+    compile::{nat_ports::NatPortUse, service::ServiceOptions},
     config::Config,
     dataplane::{
         Counters, Features, PinnedView,
@@ -180,7 +180,11 @@ impl Engine {
             config.policy_established,
         );
         let cgroup = config.cgroup.clone().map_or_else(cgroup::mount_root, Ok)?;
-        let services = Services::new(ServiceMaps::open(pins, &writes)?, cgroup);
+        let options = ServiceOptions {
+            node_name: config.node_name.clone(),
+            skip_services: config.skip_services.clone(),
+        };
+        let services = Services::new(options, ServiceMaps::open(pins, &writes)?, cgroup);
         let words = ConfigWords::open(pins, &writes)?;
         let netns = |kept| NetnsMap::open(pins, kept, &writes);
         let nodes = NodeMaps::open(pins, &writes)?;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Instant};
 use weir_api::service::ServiceInfo;
 
 use crate::{
-    compile::service::ServiceIndex,
+    compile::service::{ServiceIndex, ServiceOptions},
     dataplane::{Error, cgroup, pins::Pins, service::ServiceMaps, table::Writes},
     state::Change,
 };
@@ -19,13 +19,16 @@ pub struct Services {
     due: Option<Instant>,
     cgroup: PathBuf,
     links_changed: u64,
+    /// [`ServiceIndex::problems_version`] when the problems were last asked for.
+    told: Option<u64>,
 }
 
 impl Services {
     /// With the maps read back. `cgroup`: where the socket hooks belong.
-    pub fn new(maps: ServiceMaps, cgroup: PathBuf) -> Self {
+    pub fn new(options: ServiceOptions, maps: ServiceMaps, cgroup: PathBuf) -> Self {
         Self {
-            index: ServiceIndex::default(),
+            index: ServiceIndex::new(options),
+            told: None,
             maps,
             epoch: Instant::now(),
             due: None,
@@ -87,12 +90,13 @@ impl Services {
         self.index.list(self.maps.actual())
     }
 
-    /// What is wrong with Services and EndpointSlices.
-    pub fn problems(&self) -> Vec<String> {
-        self.index
-            .problems()
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+    /// What is wrong with Services, EndpointSlices and HostPorts, unless it is what was told last.
+    pub fn problems(&mut self) -> Option<Vec<String>> {
+        let version = self.index.problems_version();
+        if self.told.replace(version) == Some(version) {
+            return None;
+        }
+        let problems = self.index.problems();
+        Some(problems.iter().map(ToString::to_string).collect())
     }
 }

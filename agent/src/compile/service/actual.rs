@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_abi::service::{Backend, BackendId, Service, ServiceKey, SetId, Slot, SlotKey};
+use weir_abi::service::{Backend, BackendId, RangeKey, Service, ServiceKey, SetId, Slot, SlotKey};
 
 use super::free::Free;
-use super::hash::{Content, SetHash};
+use super::hash::{Content, RangesHash, SetHash};
 
 /// One write of one map.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,10 @@ pub enum ServiceWrite {
     PutService(ServiceKey, Service),
     /// `SERVICES`.
     DeleteService(ServiceKey),
+    /// `SOURCE_RANGES`: all prefixes of a number to which nothing refers yet.
+    PutRanges(u32, Box<[RangeKey]>),
+    /// `SOURCE_RANGES`.
+    DeleteRanges(u32, Box<[RangeKey]>),
 }
 
 /// A range of `SLOTS` that is in use.
@@ -49,6 +53,10 @@ pub struct ServiceActual {
     /// First slot → the range.
     ranges: BTreeMap<u32, Range>,
     free: Free,
+    /// `SOURCE_RANGES`, by number, each sorted.
+    source_ranges: BTreeMap<u32, Box<[RangeKey]>>,
+    /// Numbers of source ranges by content.
+    ranges_ids: BTreeMap<RangesHash, u32>,
 }
 
 impl ServiceActual {
@@ -58,6 +66,7 @@ impl ServiceActual {
         services: impl IntoIterator<Item = (ServiceKey, Service)>,
         slots: Vec<Slot>,
         backends: impl IntoIterator<Item = (BackendId, Backend)>,
+        source_ranges: impl IntoIterator<Item = RangeKey>,
     ) -> Self {
         let mut actual = Self {
             services: services.into_iter().collect(),
@@ -78,6 +87,13 @@ impl ServiceActual {
             actual.adopt(start, len);
         }
         actual.adopt_rest();
+        let mut lists: BTreeMap<u32, BTreeSet<RangeKey>> = BTreeMap::new();
+        for key in source_ranges {
+            lists.entry(key.ranges).or_default().insert(key);
+        }
+        for (id, list) in lists {
+            actual.put_ranges(id, list.into_iter().collect());
+        }
         actual
     }
 
@@ -94,6 +110,8 @@ impl ServiceActual {
             ServiceWrite::DeleteService(key) => {
                 self.services.remove(key);
             }
+            ServiceWrite::PutRanges(id, keys) => self.put_ranges(*id, keys.clone()),
+            ServiceWrite::DeleteRanges(id, _) => self.delete_ranges(*id),
         }
     }
 
@@ -127,6 +145,20 @@ impl ServiceActual {
     /// Where a set stands.
     pub fn set(&self, hash: &SetHash) -> Option<SetId> {
         self.sets.get(hash).copied()
+    }
+
+    /// The number of source ranges.
+    pub fn ranges_id(&self, hash: &RangesHash) -> Option<u32> {
+        self.ranges_ids.get(hash).copied()
+    }
+
+    /// All source ranges: number, and prefixes.
+    pub fn source_ranges(&self) -> impl Iterator<Item = (u32, &[RangeKey])> {
+        self.source_ranges.iter().map(|(id, keys)| (*id, &**keys))
+    }
+
+    pub(super) fn ranges_of(&self, id: u32) -> Option<&[RangeKey]> {
+        self.source_ranges.get(&id).map(|keys| &**keys)
     }
 
     /// How many sets there are, those among them that are not known.
@@ -196,6 +228,21 @@ impl ServiceActual {
         let content = Content::of(old);
         if self.backend_ids.get(&content) == Some(&id) {
             self.backend_ids.remove(&content);
+        }
+    }
+
+    fn put_ranges(&mut self, id: u32, keys: Box<[RangeKey]>) {
+        self.delete_ranges(id);
+        self.ranges_ids.entry(RangesHash::of(&keys)).or_insert(id);
+        self.source_ranges.insert(id, keys);
+    }
+
+    fn delete_ranges(&mut self, id: u32) {
+        if let Some(keys) = self.source_ranges.remove(&id) {
+            let hash = RangesHash::of(&keys);
+            if self.ranges_id(&hash) == Some(id) {
+                self.ranges_ids.remove(&hash);
+            }
         }
     }
 

@@ -15,6 +15,8 @@ pub enum Garbage {
     Set(SetId),
     /// A backend.
     Backend(BackendId),
+    /// Source ranges, by their number.
+    Ranges(u32),
 }
 
 /// Remembers since when each piece of garbage is garbage. Times are those of any clock that does
@@ -58,6 +60,10 @@ impl Collector {
                 Garbage::Backend(id) => {
                     let there = actual.backend(id);
                     writes.extend(there.map(|_| ServiceWrite::DeleteBackend(id)));
+                }
+                Garbage::Ranges(id) => {
+                    let keys = actual.ranges_of(id);
+                    writes.extend(keys.map(|keys| ServiceWrite::DeleteRanges(id, keys.into())));
                 }
             }
         }

@@ -1,13 +1,17 @@
-//! One Service with its EndpointSlices → its frontends, sets and backends.
+//! One object → its frontends, sets and backends.
 
 use std::collections::BTreeMap;
 
-use weir_abi::service::{BackendState, ServiceKey, marker};
+use weir_abi::service::{BackendState, ServiceKey, frontend, marker, scope};
 use weir_abi::{Addr, PortBe};
 
-use super::desired::Frontend;
+use super::claims::{Claim, FrontendKind, Place};
+use super::desired::{Frontend, Ranges};
+use super::endpoints::{Endpoints, Uses, endpoints};
 use super::hash::{Content, SetHash};
-use super::parse::{ParsedEndpoint, ParsedService, ParsedSlice, Port, Readiness, ServiceName};
+use super::parse::{
+    ParsedPod, ParsedService, ParsedSlice, ServiceName, ServicePort, TrafficPolicy,
+};
 
 /// What one object wants in the kernel.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,141 +24,311 @@ pub(super) struct Compiled {
     pub sets: Vec<(SetHash, Box<[Content]>)>,
     /// Its backends: those that no set has keep their flows, or take nothing.
     pub backends: Vec<(Content, BackendState)>,
+    /// Who may use its load balancer's addresses.
+    pub ranges: Option<Ranges>,
 }
 
-/// What the frontends of one port and family lead to.
-#[derive(Debug)]
-pub(super) struct Endpoints<'a> {
-    /// All that the slices say, sorted.
-    pub backends: Vec<Endpoint<'a>>,
-}
-
-/// One backend.
-#[derive(Debug)]
-pub(super) struct Endpoint<'a> {
-    pub content: Content,
-    /// [`BackendState::Active`] for members of a set.
-    pub state: BackendState,
-    /// What the slices say.
-    pub parsed: &'a ParsedEndpoint,
-}
-
-impl Endpoints<'_> {
-    /// The set's members.
-    pub fn members(&self) -> impl Iterator<Item = Content> {
-        let active = self
-            .backends
-            .iter()
-            .filter(|b| b.state == BackendState::Active);
-        active.map(|b| b.content)
+impl Compiled {
+    fn add_set(&mut self, members: impl Iterator<Item = Content>) -> Option<SetHash> {
+        let members: Box<[Content]> = members.collect();
+        if members.is_empty() {
+            return None;
+        }
+        let hash = SetHash::of(members.iter().copied());
+        if !self.sets.iter().any(|(other, _)| *other == hash) {
+            self.sets.push((hash, members));
+        }
+        Some(hash)
     }
-}
 
-/// Compiles a Service that has been given `addresses`.
-pub(super) fn compile<'a>(
-    name: &ServiceName,
-    service: &ParsedService,
-    addresses: &[Addr],
-    slices: impl Iterator<Item = &'a ParsedSlice> + Clone,
-) -> Compiled {
-    let mut compiled = Compiled {
-        markers: addresses
-            .iter()
-            .map(|a| (*a, marker::REFUSE_UNSERVED))
-            .collect(),
-        ..Compiled::default()
-    };
-    for port in &service.ports {
-        for v4 in [true, false] {
-            let mut addresses = addresses.iter().filter(|a| a.is_v4() == v4).peekable();
-            if addresses.peek().is_none() {
-                continue;
-            }
-            let found = endpoints(name, port, v4, slices.clone());
-            let members: Box<[Content]> = found.members().collect();
-            let set = (!members.is_empty()).then(|| SetHash::of(members.iter().copied()));
-            compiled.sets.extend(set.map(|set| (set, members)));
-            let backends = found.backends.iter();
-            compiled
-                .backends
-                .extend(backends.map(|b| (b.content, b.state)));
-            for addr in addresses {
-                let frontend = Frontend {
-                    set,
-                    ..Frontend::default()
-                };
-                compiled.frontends.push((key(*addr, port), frontend));
-            }
+    fn add_marker(&mut self, addr: Addr, flags: u32) {
+        let is_node_wide = addr == ServiceKey::node_wide(addr.is_v4());
+        if !is_node_wide && !self.markers.iter().any(|(other, _)| *other == addr) {
+            self.markers.push((addr, flags));
         }
     }
-    compiled
-}
 
-/// The key of a port's frontend.
-pub(super) fn key(addr: Addr, port: &Port) -> ServiceKey {
-    ServiceKey {
-        addr,
-        port: PortBe::new(port.number),
-        proto: port.proto,
-        scope: 0,
+    fn shrink(mut self) -> Self {
+        self.frontends.shrink_to_fit();
+        self.markers.shrink_to_fit();
+        self.sets.shrink_to_fit();
+        self.backends.shrink_to_fit();
+        self
     }
 }
 
-/// What the slices say of a port's endpoints in one family. Ready endpoints are the set's members;
-/// without any, those that serve while they terminate.
-pub(super) fn endpoints<'a>(
-    service: &ServiceName,
-    port: &Port,
-    v4: bool,
-    slices: impl Iterator<Item = &'a ParsedSlice>,
-) -> Endpoints<'a> {
-    let found = best(port, v4, slices);
-    let ready = found.values().any(|e| e.readiness == Readiness::Ready);
-    let backends = found.into_iter().map(|((addr, number), parsed)| {
-        let state = match parsed.readiness {
-            Readiness::Ready => BackendState::Active,
-            Readiness::Terminating if !ready => BackendState::Active,
-            Readiness::Terminating => BackendState::Draining,
-            Readiness::NotReady => BackendState::Removed,
+/// A frontend with the port that it leads to.
+pub(super) struct Wanted<'a> {
+    pub claim: Claim,
+    /// `None`: a ClusterIP, of which each port is one.
+    pub port: Option<&'a ServicePort>,
+}
+
+/// All that a Service wants, each place once.
+pub(super) fn wanted(service: &ParsedService) -> Vec<Wanted<'_>> {
+    let mut all: Vec<Wanted<'_>> = Vec::new();
+    for addr in &service.cluster_ips {
+        let claim = Claim {
+            place: Place::whole(*addr),
+            kind: FrontendKind::ClusterIp,
+            field: "spec.clusterIPs".into(),
         };
-        let fields: [&[u8]; 5] = [
-            b"backend",
-            service.namespace.as_bytes(),
-            service.name.as_bytes(),
-            &port.number.to_be_bytes(),
-            &parsed.uid,
-        ];
-        Endpoint {
-            content: Content::new(addr, number, port.proto, &fields),
-            state,
-            parsed,
-        }
-    });
-    Endpoints {
-        backends: backends.collect(),
+        all.push(Wanted { claim, port: None });
     }
-}
-
-/// (address, port) → the best that any slice says of it.
-fn best<'a>(
-    port: &Port,
-    v4: bool,
-    slices: impl Iterator<Item = &'a ParsedSlice>,
-) -> BTreeMap<(Addr, u16), &'a ParsedEndpoint> {
-    let mut found: BTreeMap<(Addr, u16), &ParsedEndpoint> = BTreeMap::new();
-    let same = |p: &&Port| p.name == port.name && p.proto == port.proto;
-    for slice in slices {
-        // A slice has each name once per protocol; a second one adds its port's endpoints.
-        for port in slice.ports.iter().filter(same) {
-            for endpoint in slice.endpoints.iter().filter(|e| e.addr.is_v4() == v4) {
-                let best = found
-                    .entry((endpoint.addr, port.number))
-                    .or_insert(endpoint);
-                if (endpoint.readiness, endpoint) > (best.readiness, *best) {
-                    *best = endpoint;
+    let lists = [
+        (
+            &service.ingress_ips,
+            FrontendKind::LoadBalancer,
+            "status.loadBalancer.ingress",
+        ),
+        (
+            &service.external_ips,
+            FrontendKind::ExternalIp,
+            "spec.externalIPs",
+        ),
+    ];
+    let is_new = |all: &[Wanted<'_>], place| !all.iter().any(|w| w.claim.place == place);
+    for (addresses, kind, field) in lists {
+        for addr in addresses {
+            for port in &service.ports {
+                let place = place(*addr, port.port.number, port);
+                if is_new(&all, place) {
+                    let field = field.into();
+                    let claim = Claim { place, kind, field };
+                    let port = Some(port);
+                    all.push(Wanted { claim, port });
                 }
             }
         }
     }
-    found
+    for port in &service.ports {
+        for v4 in [true, false] {
+            let Some(number) = port.node_port.filter(|_| service.has_family(v4)) else {
+                continue;
+            };
+            let place = place(ServiceKey::node_wide(v4), number, port);
+            if is_new(&all, place) {
+                let claim = Claim {
+                    place,
+                    kind: FrontendKind::NodePort,
+                    field: format!("spec.ports[{}].nodePort", port.at),
+                };
+                let port = Some(port);
+                all.push(Wanted { claim, port });
+            }
+        }
+    }
+    all
+}
+
+fn place(addr: Addr, number: u16, port: &ServicePort) -> Place {
+    Place {
+        addr,
+        port: number,
+        proto: port.port.proto,
+    }
+}
+
+/// The key of a frontend in `SERVICES`.
+pub(super) fn key(place: Place, scope: u8) -> ServiceKey {
+    ServiceKey {
+        addr: place.addr,
+        port: PortBe::new(place.port),
+        proto: place.proto,
+        scope,
+    }
+}
+
+/// The sets of one port and family.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sets {
+    cluster: Option<SetHash>,
+    local: Option<SetHash>,
+    has_any: bool,
+}
+
+/// Compiles a Service that has been given these of what it wants.
+pub(super) fn service<'a>(
+    name: &ServiceName,
+    service: &ParsedService,
+    owned: &[&Wanted<'_>],
+    slices: impl Iterator<Item = &'a ParsedSlice> + Clone,
+    zone: Option<&str>,
+) -> Compiled {
+    let mut compiled = Compiled::default();
+    if let Some(prefixes) = &service.ranges {
+        compiled.ranges = Some(Ranges::new(prefixes.clone()));
+    }
+    let mut sets: BTreeMap<(usize, bool), Sets> = BTreeMap::new();
+    for port in &service.ports {
+        for v4 in [true, false]
+            .into_iter()
+            .filter(|v4| service.has_family(*v4))
+        {
+            let uses = uses(service, owned, port, v4);
+            if !uses.cluster && !uses.local {
+                continue;
+            }
+            let found = endpoints(name, (&port.port, v4), uses, slices.clone(), zone);
+            let of_port = add_endpoints(&mut compiled, &found);
+            sets.insert((port.at, v4), of_port);
+        }
+    }
+    for Wanted { claim, port } in owned {
+        let addr = claim.place.addr;
+        let of = |port: &ServicePort| {
+            let sets = sets.get(&(port.at, addr.is_v4()));
+            sets.copied().unwrap_or_default()
+        };
+        match port {
+            None => {
+                compiled.add_marker(addr, marker::REFUSE_UNSERVED);
+                for port in &service.ports {
+                    let sets = of(port);
+                    let frontend = Frontend {
+                        set: match service.internal {
+                            TrafficPolicy::Cluster => sets.cluster,
+                            TrafficPolicy::Local => sets.local,
+                        },
+                        affinity_secs: service.affinity_secs,
+                        ..Frontend::default()
+                    };
+                    let place = place(addr, port.port.number, port);
+                    compiled
+                        .frontends
+                        .push((key(place, scope::EVERYONE), frontend));
+                }
+            }
+            Some(port) => {
+                compiled.add_marker(addr, 0);
+                let frontends = external(service, claim, of(port), compiled.ranges.as_ref());
+                compiled.frontends.extend(frontends);
+            }
+        }
+    }
+    compiled.shrink()
+}
+
+/// Which sets the frontends of a port and family lead to: those that come from outside are in the
+/// cluster for pods and the node itself.
+fn uses(service: &ParsedService, owned: &[&Wanted<'_>], port: &ServicePort, v4: bool) -> Uses {
+    let of_family = owned.iter().filter(|w| w.claim.place.addr.is_v4() == v4);
+    let internal = of_family.clone().any(|w| w.port.is_none());
+    let external = of_family
+        .clone()
+        .any(|w| w.port.is_some_and(|p| p.at == port.at));
+    let is_local = |policy| policy == TrafficPolicy::Local;
+    Uses {
+        cluster: external || (internal && !is_local(service.internal)),
+        local: (internal && is_local(service.internal)) || (external && is_local(service.external)),
+    }
+}
+
+fn add_endpoints(compiled: &mut Compiled, found: &Endpoints<'_>) -> Sets {
+    let sets = Sets {
+        cluster: compiled.add_set(found.cluster()),
+        local: compiled.add_set(found.local()),
+        has_any: found.has_any(),
+    };
+    let backends = found.backends.iter().map(|b| (b.content, b.state()));
+    compiled.backends.extend(backends);
+    sets
+}
+
+/// Pods and the node itself are led to every backend also where those outside are led to local ones.
+fn external(
+    service: &ParsedService,
+    claim: &Claim,
+    sets: Sets,
+    ranges: Option<&Ranges>,
+) -> impl Iterator<Item = (ServiceKey, Frontend)> + use<> {
+    let everyone = Frontend {
+        set: sets.cluster,
+        flags: 0,
+        affinity_secs: service.affinity_secs,
+        ranges: ranges
+            .filter(|_| claim.kind == FrontendKind::LoadBalancer)
+            .map(Ranges::hash),
+    };
+    let is_local = service.external == TrafficPolicy::Local;
+    let outside = is_local.then_some(Frontend {
+        set: sets.local,
+        flags: if sets.has_any { frontend::SILENT } else { 0 },
+        ..everyone
+    });
+    let everyone = Frontend {
+        flags: if is_local { frontend::OUTSIDE_OWN } else { 0 },
+        ..everyone
+    };
+    let place = claim.place;
+    let outside = outside.map(|outside| (key(place, scope::OUTSIDE), outside));
+    [(key(place, scope::EVERYONE), everyone)]
+        .into_iter()
+        .chain(outside)
+}
+
+/// A HostPort that a Pod wants in one family.
+pub(super) struct WantedHostPort<'a> {
+    pub claim: Claim,
+    pub name: &'a str,
+    /// The Pod's.
+    pub backend: Content,
+}
+
+/// All that a Pod wants, each place once.
+pub(super) fn host_ports<'a>(name: &ServiceName, pod: &'a ParsedPod) -> Vec<WantedHostPort<'a>> {
+    let mut all: Vec<WantedHostPort<'a>> = Vec::new();
+    for port in &pod.ports {
+        for addr in &pod.addresses {
+            let v4 = addr.is_v4();
+            if port.family.is_some_and(|family| family != v4) {
+                continue;
+            }
+            let place = Place {
+                addr: port.address.unwrap_or(ServiceKey::node_wide(v4)),
+                port: port.number,
+                proto: port.proto,
+            };
+            if all.iter().any(|other| other.claim.place == place) {
+                continue;
+            }
+            let fields: [&[u8]; 6] = [
+                b"hostport",
+                name.namespace.as_bytes(),
+                name.name.as_bytes(),
+                &port.number.to_be_bytes(),
+                &place.addr.octets(),
+                &pod.uid,
+            ];
+            all.push(WantedHostPort {
+                claim: Claim {
+                    place,
+                    kind: FrontendKind::HostPort,
+                    field: port.field.to_string(),
+                },
+                name: &port.name,
+                backend: Content::new(*addr, port.target, port.proto, &fields),
+            });
+        }
+    }
+    all
+}
+
+/// Compiles a Pod that has been given these of its HostPorts.
+pub(super) fn pod(owned: &[&WantedHostPort<'_>]) -> Compiled {
+    let mut compiled = Compiled::default();
+    for host_port in owned {
+        let backend = host_port.backend;
+        let frontend = Frontend {
+            set: compiled.add_set([backend].into_iter()),
+            ..Frontend::default()
+        };
+        let place = host_port.claim.place;
+        compiled.add_marker(place.addr, 0);
+        compiled
+            .frontends
+            .push((key(place, scope::EVERYONE), frontend));
+        compiled.backends.push((backend, BackendState::Active));
+    }
+    compiled.shrink()
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir_abi::Addr;
-use weir_abi::service::{BackendState, ServiceKey};
+use weir_abi::service::{BackendState, RangeKey, Service, ServiceKey, SetId};
 
 use super::compile::Compiled;
-use super::hash::{Content, SetHash};
+use super::hash::{Content, RangesHash, SetHash};
 
 /// What a key of `SERVICES` leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +24,71 @@ pub struct Frontend {
     pub set: Option<SetHash>,
     /// Bits of [`weir_abi::service::frontend`].
     pub flags: u32,
-    /// See [`weir_abi::service::Service::affinity_secs`].
+    /// See [`Service::affinity_secs`].
     pub affinity_secs: u32,
+    /// Whose clients may use it; `None` everyone's.
+    pub ranges: Option<RangesHash>,
+}
+
+impl Frontend {
+    /// Its value in `SERVICES`, if set and ranges have these numbers.
+    pub(super) fn value(
+        &self,
+        desired: &Desired,
+        set_id: impl Fn(&SetHash) -> Option<SetId>,
+        ranges_id: impl Fn(&RangesHash) -> Option<u32>,
+    ) -> Option<Service> {
+        let (set, count) = match &self.set {
+            Some(hash) => {
+                let count = desired.sets.get(hash)?.len();
+                (set_id(hash)?, u32::try_from(count).unwrap_or(u32::MAX))
+            }
+            None => Default::default(),
+        };
+        let ranges = match &self.ranges {
+            Some(hash) if *hash == RangesHash::of([]) => NOBODY,
+            Some(hash) => ranges_id(hash)?,
+            None => 0,
+        };
+        Some(Service {
+            set,
+            count,
+            flags: self.flags,
+            affinity_secs: self.affinity_secs,
+            ranges,
+        })
+    }
+}
+
+/// Number of source ranges that has no prefix, ever: no client is in it.
+const NOBODY: u32 = u32::MAX;
+
+/// A list of source ranges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ranges {
+    hash: RangesHash,
+    prefixes: Box<[RangeKey]>,
+}
+
+impl Ranges {
+    /// A sorted list of keys whose [`RangeKey::ranges`] is 0.
+    pub(super) fn new(prefixes: Box<[RangeKey]>) -> Self {
+        Self {
+            hash: RangesHash::of(&prefixes),
+            prefixes,
+        }
+    }
+
+    /// Of the list.
+    pub(super) fn hash(&self) -> RangesHash {
+        self.hash
+    }
+
+    /// The keys under a number.
+    pub(super) fn keys(&self, ranges: u32) -> Box<[RangeKey]> {
+        let prefixes = self.prefixes.iter();
+        prefixes.map(|key| RangeKey { ranges, ..*key }).collect()
+    }
 }
 
 /// What the kernel should hold.
@@ -37,6 +100,8 @@ pub struct Desired {
     pub sets: BTreeMap<SetHash, Box<[Content]>>,
     /// `BACKENDS`. One that is not [`BackendState::Active`] is kept if it is there, never added.
     pub backends: BTreeMap<Content, BackendState>,
+    /// `SOURCE_RANGES`, and how many objects use each.
+    pub ranges: BTreeMap<RangesHash, (u32, Ranges)>,
     /// How many of those that have frontends at an address need its marker.
     markers: BTreeMap<Addr, u32>,
 }
@@ -63,6 +128,14 @@ impl Desired {
         for (content, _) in &compiled.backends {
             self.backends.remove(content);
         }
+        if let Some(ranges) = &compiled.ranges
+            && let Some((count, _)) = self.ranges.get_mut(&ranges.hash)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.ranges.remove(&ranges.hash);
+            }
+        }
     }
 
     /// Puts in what one object wants.
@@ -77,6 +150,10 @@ impl Desired {
         }
         self.sets.extend(compiled.sets.iter().cloned());
         self.backends.extend(compiled.backends.iter().copied());
+        if let Some(ranges) = compiled.ranges.as_ref().filter(|r| !r.prefixes.is_empty()) {
+            let new = || (0, ranges.clone());
+            self.ranges.entry(ranges.hash).or_insert_with(new).0 += 1;
+        }
     }
 }
 
@@ -86,6 +163,7 @@ pub struct Changed {
     pub(super) frontends: BTreeSet<ServiceKey>,
     pub(super) sets: BTreeSet<SetHash>,
     pub(super) backends: BTreeSet<Content>,
+    pub(super) ranges: BTreeSet<RangesHash>,
 }
 
 impl Changed {
@@ -99,5 +177,7 @@ impl Changed {
         self.sets.extend(compiled.sets.iter().map(|(set, _)| *set));
         self.backends
             .extend(compiled.backends.iter().map(|(c, _)| *c));
+        self.ranges
+            .extend(compiled.ranges.as_ref().map(Ranges::hash));
     }
 }

@@ -1,6 +1,6 @@
 //! What a set or a backend is: its content, by which a restarted agent finds it again.
 
-use weir_abi::service::{Backend, BackendState};
+use weir_abi::service::{Backend, BackendState, RangeKey};
 use weir_abi::{Addr, PortBe, Proto};
 
 /// What a backend is, all that its element in `BACKENDS` tells of it but its state.
@@ -78,6 +78,25 @@ impl SetHash {
             bytes[20..24].copy_from_slice(&member.incarnation.to_le_bytes());
             bytes[24..].copy_from_slice(&member.check.to_le_bytes());
             hasher.update(&bytes);
+        }
+        Self(first_half(&hasher))
+    }
+}
+
+/// What a list of source ranges is: 128 bits of the BLAKE3 hash of its prefixes, which are sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RangesHash([u8; 16]);
+
+impl RangesHash {
+    /// The hash of a list, whatever its number.
+    pub fn of<'a>(prefixes: impl IntoIterator<Item = &'a RangeKey>) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for prefix in prefixes {
+            hasher.update(&prefix.prefix_len.to_le_bytes());
+            hasher.update(&prefix.family.to_le_bytes());
+            prefix.addr.iter().for_each(|word| {
+                hasher.update(&word.to_ne_bytes());
+            });
         }
         Self(first_half(&hasher))
     }

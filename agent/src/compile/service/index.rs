@@ -1,57 +1,122 @@
-//! The Services and EndpointSlices that are there, and what follows from them. One change compiles
-//! the Services it touches, no others.
+//! The Services, EndpointSlices and Pods that are there, and what follows from them. One change
+//! compiles the objects it touches, no others.
+
+mod problems;
+mod recompile;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use weir_abi::Addr;
+use weir_abi::Proto;
 
-use super::compile::{Compiled, compile};
+use self::problems::Problems;
+use super::claims::{Claim, Claims, FrontendKind, Owner};
+use super::compile::{self, Compiled};
 use super::desired::{Changed, Desired};
-use super::parse::{self, ParsedService, ParsedSlice, Problem, ServiceName};
+use super::parse::{self, ParsedPod, ParsedService, ParsedSlice, Problem, ServiceName};
 use crate::state::{Change, Kind, Object};
 
-/// All Services and EndpointSlices, compiled.
+/// A Node's zone.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// What the agent was told of Services.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceOptions {
+    /// This node's name: whose endpoints are local, and whose HostPorts are served.
+    pub node_name: String,
+    /// Services to be left alone (`--skip-services`).
+    pub skip_services: BTreeSet<ServiceName>,
+}
+
+/// What a load balancer asks a node about a Service (`spec.healthCheckNodePort`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// The Service.
+    pub service: ServiceName,
+    /// Where it is asked.
+    pub port: u16,
+    /// Ready endpoints on this node.
+    pub local_endpoints: u32,
+}
+
+/// All Services, compiled.
 #[derive(Debug, Default)]
 pub struct ServiceIndex {
+    options: ServiceOptions,
+    /// This node's.
+    zone: Option<String>,
     services: BTreeMap<ServiceName, ParsedService>,
     slices: BTreeMap<ServiceName, ParsedSlice>,
-    /// Service → names of its slices.
-    slices_of: BTreeMap<ServiceName, BTreeSet<ServiceName>>,
-    /// Address → the Services that claim it; the first (the oldest) has it.
-    claims: BTreeMap<Addr, BTreeSet<(i64, ServiceName)>>,
-    compiled: BTreeMap<ServiceName, Compiled>,
+    /// (Service, slice).
+    slices_of: BTreeSet<(ServiceName, ServiceName)>,
+    /// This node's Pods with HostPorts.
+    pods: BTreeMap<ServiceName, ParsedPod>,
+    claims: Claims,
+    /// (healthCheckNodePort, Service) → ready endpoints on this node.
+    health: BTreeMap<(u16, ServiceName), u32>,
+    compiled: BTreeMap<Owner, Compiled>,
+    problems: Problems,
     desired: Desired,
     changed: Changed,
 }
 
 impl ServiceIndex {
-    /// Takes a change of any object in; whether it changes what the kernel should hold.
+    /// Without any object.
+    pub fn new(options: ServiceOptions) -> Self {
+        Self {
+            options,
+            ..Self::default()
+        }
+    }
+
+    /// Takes a change of any object in; whether it changes what the kernel should hold, what a load
+    /// balancer is told, or what is wrong.
     pub fn apply(&mut self, change: &Change) -> bool {
         match change {
             Change::Apply(Object::Service(service)) => self.apply_service(service),
             Change::Apply(Object::EndpointSlice(slice)) => self.apply_slice(slice),
+            Change::Apply(Object::Pod(pod)) => self.apply_pod(pod),
+            Change::Apply(Object::Node(node)) => self.apply_node(node),
+            Change::Apply(_) => false,
             Change::Delete(key) => {
                 let name = ServiceName::new(&key.namespace, &key.name);
                 match key.kind {
                     Kind::Service => self.set_service(name, None),
                     Kind::EndpointSlice => self.set_slice(name, None),
+                    Kind::Pod => self.set_pod(name, None),
+                    Kind::Node if key.name == self.options.node_name => self.set_zone(None),
                     _ => false,
                 }
             }
-            Change::Apply(_) => false,
         }
     }
 
-    /// Takes a new or changed Service in; whether it changes what the kernel should hold.
+    /// Takes a new or changed Service in; returns as [`ServiceIndex::apply`].
     pub fn apply_service(&mut self, service: &Service) -> bool {
-        self.set_service(ServiceName::of(&service.metadata), parse::service(service))
+        let parsed = parse::service(service, &self.options);
+        self.set_service(ServiceName::of(&service.metadata), parsed)
     }
 
-    /// Takes a new or changed EndpointSlice in; whether it changes what the kernel should hold.
+    /// Takes a new or changed EndpointSlice in; returns as [`ServiceIndex::apply`].
     pub fn apply_slice(&mut self, slice: &EndpointSlice) -> bool {
-        self.set_slice(ServiceName::of(&slice.metadata), parse::slice(slice))
+        let parsed = parse::slice(slice, &self.options.node_name);
+        self.set_slice(ServiceName::of(&slice.metadata), parsed)
+    }
+
+    /// Takes a new or changed Pod in; returns as [`ServiceIndex::apply`].
+    pub fn apply_pod(&mut self, pod: &Pod) -> bool {
+        let parsed = parse::pod(pod, &self.options.node_name);
+        self.set_pod(ServiceName::of(&pod.metadata), parsed)
+    }
+
+    /// Takes a new or changed Node in; returns as [`ServiceIndex::apply`].
+    pub fn apply_node(&mut self, node: &Node) -> bool {
+        if node.metadata.name.as_ref() != Some(&self.options.node_name) {
+            return false;
+        }
+        let labels = node.metadata.labels.as_ref();
+        self.set_zone(labels.and_then(|l| l.get(ZONE)).cloned())
     }
 
     /// What the kernel should hold.
@@ -76,34 +141,26 @@ impl ServiceIndex {
 
     /// Everything that is wrong with the objects, sorted by object.
     pub fn problems(&self) -> Vec<Problem> {
-        let services = self
-            .services
-            .values()
-            .flat_map(|s| s.problems.iter().cloned());
-        let slices = self
-            .slices
-            .values()
-            .flat_map(|s| s.problems.iter().cloned());
-        let mut problems: Vec<Problem> = services.chain(slices).collect();
-        for (addr, claims) in &self.claims {
-            let mut claims = claims.iter();
-            let Some((_, owner)) = claims.next() else {
-                continue;
-            };
-            problems.extend(claims.map(|(_, loser)| Problem {
-                object: format!("Service {loser}"),
-                field: "spec.clusterIPs".into(),
-                message: format!(
-                    "{} is the address of Service {owner}, which is older",
-                    addr.to_ip()
-                ),
-            }));
-        }
-        problems.sort();
-        problems
+        self.problems.all()
     }
 
-    /// The keys of all Services and EndpointSlices that are in use.
+    /// Another number than before if [`ServiceIndex::problems`] may say something else.
+    pub fn problems_version(&self) -> u64 {
+        self.problems.version()
+    }
+
+    /// What load balancers may ask about, sorted by port.
+    pub fn health_checks(&self) -> impl Iterator<Item = HealthCheck> {
+        self.health
+            .iter()
+            .map(|((port, service), local)| HealthCheck {
+                service: service.clone(),
+                port: *port,
+                local_endpoints: *local,
+            })
+    }
+
+    /// The keys of all Services, EndpointSlices and Pods that are in use.
     #[cfg(test)]
     pub(super) fn object_keys(&self) -> Vec<crate::state::ObjectKey> {
         let key = |kind, name: &ServiceName| crate::state::ObjectKey {
@@ -113,9 +170,9 @@ impl ServiceIndex {
         };
         let services = self.services.keys().map(|name| key(Kind::Service, name));
         let slices = self.slices.keys();
-        services
-            .chain(slices.map(|name| key(Kind::EndpointSlice, name)))
-            .collect()
+        let slices = slices.map(|name| key(Kind::EndpointSlice, name));
+        let pods = self.pods.keys().map(|name| key(Kind::Pod, name));
+        services.chain(slices).chain(pods).collect()
     }
 
     /// Every Service.
@@ -123,26 +180,53 @@ impl ServiceIndex {
         self.services.iter()
     }
 
+    /// Every Pod with HostPorts on this node.
+    pub(super) fn pods(&self) -> impl Iterator<Item = (&ServiceName, &ParsedPod)> {
+        self.pods.iter()
+    }
+
+    /// What is wrong with one object.
+    pub(super) fn problems_of(&self, kind: Kind, name: &ServiceName) -> Vec<String> {
+        self.problems
+            .of(kind, name)
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    /// This node's name.
+    pub(super) fn node_name(&self) -> &str {
+        &self.options.node_name
+    }
+
+    /// This node's zone.
+    pub(super) fn zone(&self) -> Option<&str> {
+        self.zone.as_deref()
+    }
+
+    /// Whether an object has what it claims.
+    pub(super) fn has(&self, owner: &Owner, claim: &Claim) -> bool {
+        self.claims.winner(owner, claim).is_none()
+    }
+
+    /// The names of a Service's EndpointSlices.
+    pub(super) fn slice_names(
+        &self,
+        service: &ServiceName,
+    ) -> impl Iterator<Item = &ServiceName> + Clone {
+        let from = (service.clone(), ServiceName::default());
+        let service = service.clone();
+        let all = self.slices_of.range(from..);
+        let own = all.take_while(move |(of, _)| *of == service);
+        own.map(|(_, slice)| slice)
+    }
+
     /// A Service's EndpointSlices.
     pub(super) fn slices_of(
         &self,
         service: &ServiceName,
     ) -> impl Iterator<Item = &ParsedSlice> + Clone {
-        let slices = self.slices_of.get(service).into_iter().flatten();
-        slices.filter_map(|slice| self.slices.get(slice))
-    }
-
-    /// The addresses of a Service that no other has.
-    pub(super) fn addresses(&self, name: &ServiceName, service: &ParsedService) -> Vec<Addr> {
-        let claim = (service.created, name.clone());
-        let owned = |addr: &&Addr| self.claims.get(addr).and_then(|c| c.first()) == Some(&claim);
-        service.addresses.iter().filter(owned).copied().collect()
-    }
-
-    /// The Service's EndpointSlices, as [`Problem::object`] names them.
-    pub(super) fn slice_objects(&self, service: &ServiceName) -> impl Iterator<Item = String> {
-        let slices = self.slices_of.get(service).into_iter().flatten();
-        slices.map(|slice| format!("EndpointSlice {slice}"))
+        self.slice_names(service)
+            .filter_map(|slice| self.slices.get(slice))
     }
 
     fn set_service(&mut self, name: ServiceName, new: Option<ParsedService>) -> bool {
@@ -150,30 +234,72 @@ impl ServiceIndex {
         if old == new.as_ref() {
             return false;
         }
-        let mut touched = BTreeSet::from([name.clone()]);
-        if let Some(old) = old {
-            let claim = (old.created, name.clone());
-            for addr in old.addresses.clone() {
-                let claims = self.claims.entry(addr).or_default();
-                claims.remove(&claim);
-                touched.extend(claims.first().map(|(_, next)| next.clone()));
-                if claims.is_empty() {
-                    self.claims.remove(&addr);
-                }
+        let owner = Owner::Service(name.clone());
+        let claims = |service: &ParsedService| {
+            let wanted = compile::wanted(service).into_iter();
+            (service.created, wanted.map(|w| w.claim).collect())
+        };
+        let (old_claims, new_claims) = (old.map(claims), new.as_ref().map(claims));
+        let old_port = old.and_then(|old| old.health_port);
+        let new_port = new.as_ref().and_then(|new| new.health_port);
+        let mut touched = self.claim(&owner, old_claims, new_claims);
+        if old_port != new_port {
+            for port in [old_port, new_port].into_iter().flatten() {
+                touched.extend(self.claims.rivals(&node_port_claims(port)));
             }
-        }
-        if let Some(new) = &new {
-            for addr in &new.addresses {
-                let claims = self.claims.entry(*addr).or_default();
-                touched.extend(claims.first().map(|(_, former)| former.clone()));
-                claims.insert((new.created, name.clone()));
+            if let Some(port) = old_port {
+                self.health.remove(&(port, name.clone()));
+            }
+            if let Some(port) = new_port {
+                self.health.insert((port, name.clone()), 0);
             }
         }
         match new {
             Some(new) => self.services.insert(name, new),
             None => self.services.remove(&name),
         };
+        self.recompile(&touched) | (old_port != new_port)
+    }
+
+    fn set_pod(&mut self, name: ServiceName, new: Option<ParsedPod>) -> bool {
+        let old = self.pods.get(&name);
+        if old == new.as_ref() {
+            return false;
+        }
+        let owner = Owner::Pod(name.clone());
+        let claims = |pod: &ParsedPod| {
+            let wanted = compile::host_ports(&name, pod).into_iter();
+            (pod.created, wanted.map(|w| w.claim).collect())
+        };
+        let (old_claims, new_claims) = (old.map(claims), new.as_ref().map(claims));
+        let touched = self.claim(&owner, old_claims, new_claims);
+        match new {
+            Some(new) => self.pods.insert(name, new),
+            None => self.pods.remove(&name),
+        };
         self.recompile(&touched)
+    }
+
+    /// Changes an object's claims. Returns whom that touches, the object itself included.
+    fn claim(
+        &mut self,
+        owner: &Owner,
+        old: Option<(i64, Vec<Claim>)>,
+        new: Option<(i64, Vec<Claim>)>,
+    ) -> BTreeSet<Owner> {
+        let mut touched = BTreeSet::from([owner.clone()]);
+        if old == new {
+            return touched;
+        }
+        if let Some((created, claims)) = old {
+            self.claims.remove(owner, created, &claims);
+            touched.extend(self.claims.rivals(&claims));
+        }
+        if let Some((created, claims)) = new {
+            self.claims.add(owner, created, &claims);
+            touched.extend(self.claims.rivals(&claims));
+        }
+        touched
     }
 
     fn set_slice(&mut self, name: ServiceName, new: Option<ParsedSlice>) -> bool {
@@ -183,59 +309,49 @@ impl ServiceIndex {
         }
         let mut touched = BTreeSet::new();
         if let Some(old) = old {
-            touched.insert(old.service.clone());
-            if let Some(slices) = self.slices_of.get_mut(&old.service) {
-                slices.remove(&name);
-                if slices.is_empty() {
-                    self.slices_of.remove(&old.service);
-                }
-            }
+            touched.insert(Owner::Service(old.service.clone()));
+            self.slices_of.remove(&(old.service.clone(), name.clone()));
         }
         if let Some(new) = &new {
-            touched.insert(new.service.clone());
-            self.slices_of
-                .entry(new.service.clone())
-                .or_default()
-                .insert(name.clone());
+            touched.insert(Owner::Service(new.service.clone()));
+            self.slices_of.insert((new.service.clone(), name.clone()));
         }
+        let problems = new.as_ref().map(|new| new.problems.clone());
+        let problems = problems.unwrap_or_default();
+        let other = self.problems.set(Kind::EndpointSlice, &name, problems);
         match new {
             Some(new) => self.slices.insert(name, new),
             None => self.slices.remove(&name),
         };
-        self.recompile(&touched)
+        self.recompile(&touched) | other
     }
 
-    fn recompile(&mut self, names: &BTreeSet<ServiceName>) -> bool {
-        let mut changed = Vec::new();
-        for name in names {
-            let new = self
-                .services
-                .get(name)
-                .map(|service| self.compile(name, service));
-            if self.compiled.get(name) != new.as_ref() {
-                changed.push((name, new));
-            }
+    fn set_zone(&mut self, zone: Option<String>) -> bool {
+        if self.zone == zone {
+            return false;
         }
-        // All go before any comes: an address may pass from one Service to another.
-        for (name, _) in &changed {
-            if let Some(old) = self.compiled.remove(*name) {
-                self.desired.remove(&old);
-                self.changed.note(&old);
-            }
-        }
-        let any = !changed.is_empty();
-        for (name, new) in changed {
-            if let Some(new) = new {
-                self.desired.add(&new);
-                self.changed.note(&new);
-                self.compiled.insert(name.clone(), new);
-            }
-        }
-        any
+        self.zone = zone;
+        let has_zones = |slice: &&ParsedSlice| {
+            let mut endpoints = slice.endpoints.iter();
+            endpoints.any(|e| !e.for_zones.is_empty())
+        };
+        let slices = self.slices.values().filter(has_zones);
+        let touched = slices.map(|slice| Owner::Service(slice.service.clone()));
+        self.recompile(&touched.collect())
     }
+}
 
-    fn compile(&self, name: &ServiceName, service: &ParsedService) -> Compiled {
-        let addresses = self.addresses(name, service);
-        compile(name, service, &addresses, self.slices_of(name))
-    }
+/// As whoever has a NodePort claims it.
+fn node_port_claims(port: u16) -> Vec<Claim> {
+    let families = [true, false].into_iter();
+    let claims = families.map(|v4| Claim {
+        place: super::claims::Place {
+            addr: weir_abi::service::ServiceKey::node_wide(v4),
+            port,
+            proto: Proto::TCP,
+        },
+        kind: FrontendKind::NodePort,
+        field: String::new(),
+    });
+    claims.collect()
 }

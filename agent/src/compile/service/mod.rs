@@ -1,9 +1,9 @@
-//! Services and EndpointSlices → what `SERVICES`, `SLOTS` and `BACKENDS` should hold, and the writes
-//! that get them there. Pure: no I/O, no clock.
+//! Services, EndpointSlices and HostPorts of Pods → what `SERVICES`, `SLOTS`, `BACKENDS` and
+//! `SOURCE_RANGES` should hold, and the writes that get them there. Pure: no I/O, no clock.
 //!
 //! ```text
-//! Service, EndpointSlice → parse → index → compile (one Service) → desired ─┐
-//!                               the kernel's maps, read back → actual ──────┴→ plan → writes
+//! Service, EndpointSlice, Pod → parse → index → compile (one object) → desired ─┐
+//!                                   the kernel's maps, read back → actual ──────┴→ plan → writes
 //! ```
 //!
 //! A frontend names a set of backends; a set is immutable, and its number stands for its content.
@@ -14,9 +14,11 @@
 //! two backends and can leave one of them.
 
 mod actual;
+mod claims;
 mod collect;
 mod compile;
 mod desired;
+mod endpoints;
 mod free;
 mod hash;
 mod index;
@@ -28,8 +30,8 @@ mod tests;
 
 pub use actual::{ServiceActual, ServiceWrite};
 pub use collect::{Collector, Garbage};
-pub use desired::{Changed, Desired, Frontend, Target};
-pub use hash::{Content, SetHash};
-pub use index::ServiceIndex;
+pub use desired::{Changed, Desired, Frontend, Ranges, Target};
+pub use hash::{Content, RangesHash, SetHash};
+pub use index::{HealthCheck, ServiceIndex, ServiceOptions};
 pub use parse::{Problem, ServiceName};
 pub use plan::{Needs, Plan, Retired, plan};

@@ -1,26 +1,27 @@
 //! From the objects to the few fields that count, with what is wrong in them.
 
-use std::collections::BTreeSet;
+mod pod;
+mod service;
+mod slice;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Service, ServicePort};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use weir_abi::{Addr, Proto};
 
-use super::hash::hash;
+pub(super) use pod::{ParsedPod, pod};
+pub(super) use service::{ParsedService, ServicePort, TrafficPolicy, service};
+pub(super) use slice::{NodeHint, ParsedEndpoint, ParsedSlice, Readiness, slice};
 
 /// Another load balancer takes care of the object.
 const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 /// The object belongs to a headless Service.
 const HEADLESS: &str = "service.kubernetes.io/headless";
-/// Which Service an EndpointSlice belongs to.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Names a Service, or another object with a namespace. Copies share their text.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName {
     /// Its namespace.
     pub namespace: Arc<str>,
@@ -108,233 +109,29 @@ impl Report {
     }
 }
 
-/// What counts of a Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ParsedService {
-    pub kind: String,
-    /// Seconds since 1970, of two Services with one address the older one has it.
-    pub created: i64,
-    pub addresses: Vec<Addr>,
-    pub ports: Vec<Port>,
-    pub problems: Vec<Problem>,
-}
-
-/// A port of a Service.
+/// A port of a Service or a slice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Port {
-    pub name: String,
+    pub name: Box<str>,
+    /// In host order.
     pub number: u16,
     pub proto: Proto,
 }
 
-/// What counts of an EndpointSlice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ParsedSlice {
-    pub service: ServiceName,
-    pub ports: Vec<Port>,
-    pub endpoints: Box<[ParsedEndpoint]>,
-    pub problems: Vec<Problem>,
-}
-
-/// An endpoint of a slice. There are many of them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ParsedEndpoint {
-    pub addr: Addr,
-    pub readiness: Readiness,
-    /// Hash of the UID of what stands behind the address, so that a reused address is told apart.
-    pub uid: [u8; 16],
-    /// `namespace/name` of the pod; empty if it is none.
-    pub pod: Box<str>,
-    pub node: Box<str>,
-}
-
-/// What an endpoint takes; of several reports about one endpoint the greatest counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Readiness {
-    /// Nothing.
-    NotReady,
-    /// Established flows; new ones only if no endpoint is ready.
-    Terminating,
-    /// Everything.
-    Ready,
-}
-
-/// `None`: the Service has no frontend that Weir programs (headless, ExternalName, another proxy's).
-pub(super) fn service(service: &Service) -> Option<ParsedService> {
-    let labels = service.metadata.labels.as_ref();
-    let spec = service.spec.as_ref()?;
-    let kind = spec.type_.as_deref().unwrap_or("ClusterIP");
-    if labels.is_some_and(|l| l.contains_key(PROXY_NAME) || l.contains_key(HEADLESS))
-        || kind == "ExternalName"
-    {
-        return None;
-    }
-    let name = ServiceName::of(&service.metadata);
-    let mut report = Report::new("Service", &name);
-    let (field, texts) = match &spec.cluster_ips {
-        Some(ips) if !ips.is_empty() => ("spec.clusterIPs", ips.as_slice()),
-        _ => ("spec.clusterIP", spec.cluster_ip.as_slice()),
-    };
-    let mut addresses = Vec::new();
-    for (i, text) in texts.iter().enumerate() {
-        if text == "None" {
-            return None;
-        }
-        if text.is_empty() {
-            continue;
-        }
-        let field = if field == "spec.clusterIPs" {
-            format!("{field}[{i}]")
-        } else {
-            field.into()
-        };
-        match report.check(&field, address(text)) {
-            Some(addr) if addresses.contains(&addr) => report.add(field, "is there twice"),
-            Some(addr) => addresses.push(addr),
-            None => {}
-        }
-    }
-    let mut ports: Vec<Port> = Vec::new();
-    for (i, port) in spec.ports.iter().flatten().enumerate() {
-        let field = format!("spec.ports[{i}]");
-        let Some(port) = service_port(&mut report, &field, port) else {
-            continue;
-        };
-        let twin = |p: &&Port| p.number == port.number && p.proto == port.proto;
-        if let Some(twin) = ports.iter().find(twin) {
-            let message = format!("port and protocol are those of {:?} already", twin.name);
-            report.add(field, message);
-        } else if ports.iter().any(|p| p.name == port.name) {
-            report.add(
-                format!("{field}.name"),
-                format!("{:?} is there twice", port.name),
-            );
-        } else {
-            ports.push(port);
-        }
-    }
-    let created = service.metadata.creation_timestamp.as_ref();
-    Some(ParsedService {
-        kind: kind.to_owned(),
-        created: created.map_or(0, |time| time.0.as_second()),
-        addresses,
-        ports,
-        problems: report.problems,
-    })
-}
-
-fn service_port(report: &mut Report, field: &str, port: &ServicePort) -> Option<Port> {
-    let number = report.check(format!("{field}.port"), port_number(port.port));
-    let proto = report.check(
-        format!("{field}.protocol"),
-        protocol(port.protocol.as_deref()),
-    );
-    Some(Port {
-        name: port.name.clone().unwrap_or_default(),
-        number: number?,
-        proto: proto?,
-    })
-}
-
-/// `None`: the slice belongs to no Service that Weir programs, or has no addresses.
-pub(super) fn slice(slice: &EndpointSlice) -> Option<ParsedSlice> {
-    let labels = slice.metadata.labels.as_ref()?;
-    if labels.contains_key(PROXY_NAME) || labels.contains_key(HEADLESS) {
-        return None;
-    }
-    let name = ServiceName::of(&slice.metadata);
-    let service = ServiceName {
-        name: labels.get(SERVICE_NAME)?.as_str().into(),
-        namespace: name.namespace.clone(),
-    };
-    let mut report = Report::new("EndpointSlice", &name);
-    let v4 = match slice.address_type.as_str() {
-        "IPv4" => true,
-        "IPv6" => false,
-        "FQDN" => return None,
-        other => {
-            report.add(
-                "addressType",
-                format!("{other:?} is not IPv4, IPv6 or FQDN"),
-            );
-            let problems = report.problems;
-            return Some(ParsedSlice {
-                service,
-                ports: vec![],
-                endpoints: Box::default(),
-                problems,
-            });
-        }
-    };
-    let mut ports: Vec<Port> = Vec::new();
-    for (i, port) in slice.ports.iter().flatten().enumerate() {
-        ports.extend(slice_port(&mut report, &format!("ports[{i}]"), port));
-    }
-    let mut endpoints = BTreeSet::new();
-    for (i, endpoint) in slice.endpoints.iter().flatten().enumerate() {
-        let field = format!("endpoints[{i}].addresses[0]");
-        // Further addresses have no meaning (discovery.k8s.io/v1).
-        let Some(text) = endpoint.addresses.first() else {
-            report.add(field, "is missing");
-            continue;
-        };
-        match report.check(&field, address(text)) {
-            Some(addr) if addr.is_v4() != v4 => {
-                report.add(field, format!("{text} is not {}", slice.address_type));
-            }
-            Some(addr) => drop(endpoints.insert(parsed_endpoint(addr, endpoint))),
-            None => {}
-        }
-    }
-    let endpoints = endpoints.into_iter().collect();
-    Some(ParsedSlice {
-        service,
-        ports,
-        endpoints,
-        problems: report.problems,
-    })
-}
-
-fn slice_port(report: &mut Report, field: &str, port: &EndpointPort) -> Option<Port> {
-    // Without a number the slice says "every port", which no Service port can stand for.
-    let number = report.check(format!("{field}.port"), port_number(port.port?));
-    let proto = report.check(
-        format!("{field}.protocol"),
-        protocol(port.protocol.as_deref()),
-    );
-    Some(Port {
-        name: port.name.clone().unwrap_or_default(),
-        number: number?,
-        proto: proto?,
-    })
-}
-
-fn parsed_endpoint(addr: Addr, endpoint: &Endpoint) -> ParsedEndpoint {
-    let conditions = endpoint.conditions.clone().unwrap_or_default();
-    // Unknown is ready, serving (as ready), and not terminating (discovery.k8s.io/v1).
-    let ready = conditions.ready.unwrap_or(true);
-    let serving = conditions.serving.unwrap_or(ready);
-    let terminating = conditions.terminating.unwrap_or(false);
-    let readiness = match (ready, serving && terminating) {
-        (true, _) => Readiness::Ready,
-        (false, true) => Readiness::Terminating,
-        (false, false) => Readiness::NotReady,
-    };
-    let target = endpoint.target_ref.as_ref();
-    let pod = target
-        .filter(|t| t.kind.as_deref() == Some("Pod"))
-        .map(|t| {
-            let [namespace, name] =
-                [&t.namespace, &t.name].map(|s| s.as_deref().unwrap_or_default());
-            format!("{namespace}/{name}")
-        });
-    let uid = target.and_then(|t| t.uid.as_deref()).unwrap_or_default();
-    ParsedEndpoint {
-        addr,
-        readiness,
-        uid: hash(&[uid.as_bytes()]),
-        pod: pod.unwrap_or_default().into(),
-        node: endpoint.node_name.as_deref().unwrap_or_default().into(),
+impl Port {
+    /// `None` with a problem if the number or the protocol is not one.
+    fn parse(
+        report: &mut Report,
+        field: &str,
+        (name, number, proto): (Option<&str>, i32, Option<&str>),
+    ) -> Option<Self> {
+        let number = report.check(format!("{field}.port"), port_number(number));
+        let proto = report.check(format!("{field}.protocol"), protocol(proto));
+        Some(Self {
+            name: name.unwrap_or_default().into(),
+            number: number?,
+            proto: proto?,
+        })
     }
 }
 

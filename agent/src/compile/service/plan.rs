@@ -8,7 +8,7 @@ use super::actual::{ServiceActual, ServiceWrite};
 use super::collect::Garbage;
 use super::desired::{Changed, Desired, Target};
 use super::free::Free;
-use super::hash::{Content, SetHash};
+use super::hash::{Content, RangesHash, SetHash};
 
 /// Writes to be made in this order, stopping at the first that fails. Wherever it stops, every
 /// frontend has its old or its new backends.
@@ -66,6 +66,7 @@ pub fn plan(actual: &ServiceActual, desired: &Desired, changed: Option<&Changed>
     let mut planner = Planner::new(actual, changed);
     planner.backends(desired);
     planner.sets(desired);
+    planner.ranges(desired);
     planner.flip(desired);
     planner.retire(desired);
     planner.garbage(desired);
@@ -89,6 +90,7 @@ struct Planner<'a> {
     /// Numbers that this plan gives.
     new_backends: BTreeMap<Content, BackendId>,
     new_sets: BTreeMap<SetHash, SetId>,
+    new_ranges: BTreeMap<RangesHash, u32>,
     /// What will be free; made when the first range is taken.
     free: Option<Free>,
     plan: Plan,
@@ -101,6 +103,7 @@ impl<'a> Planner<'a> {
             changed,
             new_backends: BTreeMap::new(),
             new_sets: BTreeMap::new(),
+            new_ranges: BTreeMap::new(),
             free: None,
             plan: Plan::default(),
         }
@@ -151,6 +154,20 @@ impl<'a> Planner<'a> {
         }
     }
 
+    fn ranges(&mut self, desired: &Desired) {
+        let mut free = (1..u32::MAX).filter(|id| self.actual.ranges_of(*id).is_none());
+        for (hash, (_, ranges)) in among(&desired.ranges, self.changed.map(|c| &c.ranges)) {
+            if self.actual.ranges_id(hash).is_some() {
+                continue;
+            }
+            // The numbers end far beyond any map.
+            let Some(id) = free.next() else { break };
+            self.new_ranges.insert(*hash, id);
+            let keys = ranges.keys(id);
+            self.plan.build.push(ServiceWrite::PutRanges(id, keys));
+        }
+    }
+
     /// An address serves nothing without its marker: one that goes loses it first, one that comes gets
     /// it last. A marker that changes decides for ports that are served neither before nor after, so
     /// it is written between what comes and what goes. Those outside are sent to a frontend of
@@ -166,7 +183,9 @@ impl<'a> Planner<'a> {
         let (hidden, seen): (Vec<_>, Vec<_>) = gone.into_iter().partition(is_hidden);
         let mut puts = Vec::new();
         for (key, target) in among(&desired.frontends, changed) {
-            let value = self.value(desired, target);
+            let Some(value) = self.value(desired, target) else {
+                continue;
+            };
             if self.actual.services.get(key) != Some(&value) {
                 puts.push((*key, value));
             }
@@ -192,29 +211,25 @@ impl<'a> Planner<'a> {
         !stays && key.addr != ServiceKey::node_wide(key.addr.is_v4())
     }
 
-    fn value(&self, desired: &Desired, target: &Target) -> Service {
-        let frontend = match target {
-            Target::Marker(flags) => {
-                return Service {
-                    flags: *flags,
-                    ..Service::default()
+    /// `None` only if a set or a list has no number, which [`Planner::sets`] and
+    /// [`Planner::ranges`] have given to all.
+    fn value(&self, desired: &Desired, target: &Target) -> Option<Service> {
+        match target {
+            Target::Marker(flags) => Some(Service {
+                flags: *flags,
+                ..Service::default()
+            }),
+            Target::Frontend(frontend) => {
+                let set_id = |hash: &SetHash| {
+                    let set = self.actual.set(hash);
+                    set.or_else(|| self.new_sets.get(hash).copied())
                 };
+                let ranges_id = |hash: &RangesHash| {
+                    let id = self.actual.ranges_id(hash);
+                    id.or_else(|| self.new_ranges.get(hash).copied())
+                };
+                frontend.value(desired, set_id, ranges_id)
             }
-            Target::Frontend(frontend) => frontend,
-        };
-        let find = |hash: &SetHash| {
-            let set = self.actual.set(hash);
-            let set = set.or_else(|| self.new_sets.get(hash).copied())?;
-            let count = desired.sets.get(hash)?.len();
-            Some((set, u32::try_from(count).unwrap_or(u32::MAX)))
-        };
-        let (set, count) = frontend.set.as_ref().and_then(find).unwrap_or_default();
-        Service {
-            set,
-            count,
-            flags: frontend.flags,
-            affinity_secs: frontend.affinity_secs,
-            ..Service::default()
         }
     }
 
@@ -264,6 +279,12 @@ impl<'a> Planner<'a> {
                 let wanted = is_known && desired.backends.contains_key(&content);
                 note(wanted, Garbage::Backend(id));
             }
+            for (id, keys) in self.actual.source_ranges() {
+                let hash = RangesHash::of(keys);
+                let is_known = self.actual.ranges_id(&hash) == Some(id);
+                let wanted = is_known && desired.ranges.contains_key(&hash);
+                note(wanted, Garbage::Ranges(id));
+            }
             return;
         };
         for hash in &changed.sets {
@@ -274,6 +295,11 @@ impl<'a> Planner<'a> {
         for content in &changed.backends {
             if let Some(id) = self.actual.backend_id(content) {
                 note(desired.backends.contains_key(content), Garbage::Backend(id));
+            }
+        }
+        for hash in &changed.ranges {
+            if let Some(id) = self.actual.ranges_id(hash) {
+                note(desired.ranges.contains_key(hash), Garbage::Ranges(id));
             }
         }
     }

@@ -1,12 +1,18 @@
 //! What Services become, and that no prefix of the writes shows a half-made one.
 
+mod changes;
+mod kinds;
 mod objects;
+mod ownership;
+mod policies;
 mod prefix;
 mod select;
+mod topology;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
+use weir_abi::service::Slot;
 
 use super::*;
 
@@ -25,7 +31,15 @@ fn service_with(name: &str, spec: Value) -> Service {
     serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap()
 }
 
-/// An endpoint: address, and `r` ready, `t` serving and terminating, `n` not ready.
+/// An index of a node that has seen nothing yet.
+fn on_node(name: &str) -> ServiceIndex {
+    ServiceIndex::new(ServiceOptions {
+        node_name: name.into(),
+        ..ServiceOptions::default()
+    })
+}
+
+/// An endpoint on node n1: address, and `r` ready, `t` serving and terminating, `n` not ready.
 fn endpoint(address: &str, state: char) -> Value {
     let conditions = match state {
         'r' => json!({"ready": true, "serving": true, "terminating": false}),
@@ -65,7 +79,7 @@ fn slice_with(name: &str, service: &str, ports: Value, endpoints: Value) -> Endp
 }
 
 fn index(services: &[Service], slices: &[EndpointSlice]) -> ServiceIndex {
-    let mut index = ServiceIndex::default();
+    let mut index = on_node("n1");
     for service in services {
         index.apply_service(service);
     }
@@ -82,4 +96,19 @@ fn programmed(index: &ServiceIndex) -> ServiceActual {
         actual.apply(write);
     }
     actual
+}
+
+/// The mirror that a restarted agent makes of the same maps.
+fn restarted(actual: &ServiceActual) -> ServiceActual {
+    let mut slots = actual.slots().to_vec();
+    // The map ends elsewhere.
+    slots.resize(slots.len() + 7, Slot::default());
+    let ranges = actual.source_ranges().flat_map(|(_, keys)| keys.to_vec());
+    ServiceActual::new(actual.services.clone(), slots, actual.backends(), ranges)
+}
+
+/// How many slots are in use.
+fn used_slots(actual: &ServiceActual) -> usize {
+    let used = |slot: &&Slot| **slot != Slot::default();
+    actual.slots().iter().filter(used).count()
 }

@@ -267,7 +267,7 @@ fn deleting_everything_leaves_nothing_and_order_does_not_matter() {
         slice("b-4", "b", &[("10.1.0.1", 'r')]),
     ];
     let forward = index(&services, &slices);
-    let mut backward = ServiceIndex::default();
+    let mut backward = on_node("n1");
     slices
         .iter()
         .rev()
