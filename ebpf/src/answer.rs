@@ -1,7 +1,6 @@
-//! Answers to a pod: refusals and ICMP errors, built over the packet that caused them. Kernel
-//! only.
+//! Answers: refusals and ICMP errors, built over the packet that caused them. Kernel only.
 //!
-//! Every answer goes back through the pod's own interface and ends there. A packet without a
+//! Every answer goes back the way that the packet came, a pod's through its own interface. A packet without a
 //! finished transport checksum (CHECKSUM_PARTIAL) stays marked so, and the pod's kernel then takes
 //! the answer's checksums for right without a look; where it does look they are right as well.
 
@@ -14,9 +13,10 @@ use weir_abi::{Addr, Proto};
 
 use crate::checksum;
 use crate::deliver::{self, L3};
+use crate::{maps, outside};
 use crate::packet::{Bytes, Packet, icmp, tcp};
 use crate::outcome::Outcome;
-use crate::scratch::{ANSWER_WORDS, Local, QUOTE, Scratch};
+use crate::scratch::{ANSWER_WORDS, Hook, Local, QUOTE, Scratch};
 use crate::skb::{Failed, Skb};
 
 /// Hop limit of answers.
@@ -26,6 +26,9 @@ const TTL: u8 = 64;
 /// asked.
 #[inline(always)]
 pub fn refuse(skb: Skb, s: &mut Scratch) -> Outcome {
+    if unanswerable(skb, s) {
+        return Outcome::drop(Counter::DropRateLimited);
+    }
     let p = &s.packet;
     if p.proto.0 == Proto::TCP.0 {
         if p.tcp_flags & tcp::RST != 0 {
@@ -42,9 +45,28 @@ pub fn refuse(skb: Skb, s: &mut Scratch) -> Outcome {
     sent(error(skb, s, what, false), Counter::RefusedNoEndpoint)
 }
 
+/// Prepares the way back to somebody outside; whether there were too many ICMP errors to those
+/// outside at once.
+#[inline(always)]
+fn unanswerable(skb: Skb, s: &mut Scratch) -> bool {
+    if s.from.is_present() {
+        return false;
+    }
+    if outside::note_sender(skb, s) != 0 {
+        return true;
+    }
+    s.hook == Hook::FROM_UPLINK
+        && s.packet.proto.0 != Proto::TCP.0
+        && !maps::may_answer(s.now)
+}
+
 /// What the next router would say: time exceeded, or packet too big.
 #[inline(always)]
 pub fn obstacle(skb: Skb, s: &mut Scratch, obstacle: u32) -> Outcome {
+    if unanswerable(skb, s) {
+        return Outcome::drop(Counter::DropRateLimited);
+    }
+    let from_gateway = s.from.is_present();
     let v4 = s.packet.family == 4;
     let (what, mtu) = match (obstacle == deliver::EXPIRED, v4) {
         (true, true) => (word(icmp::V4_TIME_EXCEEDED, 0), 0),
@@ -53,7 +75,7 @@ pub fn obstacle(skb: Skb, s: &mut Scratch, obstacle: u32) -> Outcome {
         (false, false) => (word(icmp::V6_TOO_BIG, 0), s.mtu),
     };
     let what = what as u64 | (mtu as u64) << 32;
-    sent(error(skb, s, what, true), Counter::AnsweredIcmp)
+    sent(error(skb, s, what, from_gateway), Counter::AnsweredIcmp)
 }
 
 #[inline(always)]
@@ -110,8 +132,12 @@ pub fn headers(
             sum += from.0[i] as u64 + to.0[i] as u64;
         }
     }
-    skb.set_to_host();
-    deliver::into_pod(skb, pod)?;
+    if pod.is_present() {
+        skb.set_to_host();
+        deliver::into_pod(skb, pod)?;
+    } else {
+        outside::back(skb, pod)?;
+    }
     Ok(sum)
 }
 

@@ -7,7 +7,7 @@ use crate::outcome::Outcome;
 use crate::packet::{Bytes, ETH_LEN, Kind, Packet};
 use crate::scratch::{Hook, Local, Scratch, Target};
 use crate::skb::{Failed, Skb};
-use crate::{answer, checksum, maps};
+use crate::{answer, checksum, outside};
 
 /// Answer of [`route`]: nothing stands in the way.
 pub const CLEAR: u32 = 0;
@@ -15,6 +15,9 @@ pub const CLEAR: u32 = 0;
 pub const EXPIRED: u32 = 1;
 /// The packet is larger than the way's MTU, which is in `s.mtu`.
 pub const TOO_BIG: u32 = 2;
+
+/// There is no way to where the packet is to go.
+pub const NO_WAY: u32 = 3;
 
 /// Packets up to this size fit everywhere (RFC 8200 §5).
 const ALWAYS_FITS: u32 = 1280;
@@ -31,15 +34,19 @@ pub fn route(skb: Skb, s: &mut Scratch) -> u32 {
         s.target = Target::POD;
         s.target_ifindex = s.to.ifindex;
     } else {
-        let uplink = maps::uplink_to(&s.out.dst);
+        let uplink = outside::way(skb, s);
         if uplink == 0 {
             s.target = Target::STACK;
             return CLEAR;
         }
+        if uplink == outside::NO_ROUTE {
+            return NO_WAY;
+        }
         s.target = Target::UPLINK;
         s.target_ifindex = uplink;
     }
-    if s.packet.ttl <= 1 {
+    // What the node itself sends has all its hops.
+    if s.packet.ttl <= 1 && s.hook != Hook::TO_UPLINK {
         return EXPIRED;
     }
     size_check(skb, s)
@@ -76,7 +83,7 @@ pub fn blocked(skb: Skb, s: &mut Scratch, obstacle: u32) -> Outcome {
         // There is no error about an error (RFC 1122 §3.2.2).
         return Outcome::drop(Counter::DropInvalidState);
     }
-    if s.hook != Hook::FROM_POD {
+    if s.hook == Hook::FROM_UPLINK && s.translate == 0 {
         return Outcome::Stack;
     }
     answer::obstacle(skb, s, obstacle)
@@ -93,12 +100,21 @@ fn try_send(skb: Skb, s: &Scratch) -> u32 {
     if s.target == Target::STACK {
         return Outcome::Stack.code();
     }
-    if decrement_ttl(skb, &s.packet).is_err() {
+    let own = s.hook == Hook::TO_UPLINK;
+    if !own && decrement_ttl(skb, &s.packet).is_err() {
         return Outcome::drop(Counter::DropInternal).code();
     }
     if s.target == Target::UPLINK {
         skb.redirect_neigh(s.target_ifindex);
         return Outcome::redirected(Counter::Forwarded).code();
+    }
+    if own {
+        // Past no egress hook, which is where this is.
+        if skb.store_words(0, &s.to.macs).is_err() {
+            return Outcome::drop(Counter::DropInternal).code();
+        }
+        skb.redirect(s.to.ifindex, false);
+        return Outcome::redirected(Counter::Delivered).code();
     }
     if into_pod(skb, &s.to).is_err() {
         return Outcome::drop(Counter::DropInternal).code();

@@ -6,11 +6,12 @@ use weir_abi::{PortBe, Proto};
 
 use crate::packet::Kind;
 use crate::scratch::{Hook, Local, Mode, Plan, Scratch};
+use crate::skb::Skb;
 use crate::{conntrack, maps, open, policy, service, state};
 
 /// Plans the way of a packet whose ends are known.
 #[inline(never)]
-pub fn plan(s: &mut Scratch) -> u32 {
+pub fn plan(skb: Skb, s: &mut Scratch) -> u32 {
     // One call of each way on: to the verifier, two calls are two programs.
     match known(s) {
         TRACKED => {
@@ -18,7 +19,7 @@ pub fn plan(s: &mut Scratch) -> u32 {
             Plan::GO
         }
         NOT_ITS_FLOW => alone(s),
-        _ => open::plan(s),
+        _ => open::plan(skb, s),
     }
 }
 
@@ -175,10 +176,9 @@ fn port_key(proto: Proto, dport: PortBe) -> u32 {
 /// Finds the pod that receives, where the hook does not tell it.
 #[inline(always)]
 pub fn receiver(s: &mut Scratch) {
-    if s.hook == Hook::FROM_POD {
-        if !maps::local_pod(&s.out.dst, &mut s.to) {
-            s.to.present = 0;
-        }
+    let translated = s.at_uplink() && s.out.dst != s.packet.tuple.dst;
+    if (s.hook == Hook::FROM_POD || translated) && !maps::local_pod(&s.out.dst, &mut s.to) {
+        s.to.present = 0;
     }
 }
 
@@ -212,7 +212,7 @@ pub fn judge(s: &mut Scratch) -> u32 {
 
 /// Remembers a packet that passes: 0, or what it is counted as.
 #[inline(never)]
-pub fn remember(s: &mut Scratch) -> u32 {
+pub fn remember(skb: Skb, s: &mut Scratch) -> u32 {
     if s.packet.kind as u8 != Kind::Flow as u8 {
         return 0;
     }
@@ -220,7 +220,7 @@ pub fn remember(s: &mut Scratch) -> u32 {
         conntrack::touch(s);
         0
     } else if s.mode == Mode::OPENS {
-        open::record(s)
+        open::record(skb, s)
     } else {
         0
     }

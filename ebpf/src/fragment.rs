@@ -15,6 +15,10 @@ pub fn plan(s: &mut Scratch) -> u32 {
     if s.own_node != 0 {
         return Outcome::Stack.code();
     }
+    if s.at_uplink() {
+        // The stack puts together what is the node's own.
+        return Outcome::Stack.code();
+    }
     if unmatchable(s) {
         return Outcome::drop(Counter::DropFragment).code();
     }

@@ -17,6 +17,7 @@ use weir_abi::policy::{
     ClassId, Decision, DecisionKey, IdKey, Interval, LpmKey, PolicySlot, RuleId, RuleInfo,
 };
 
+use crate::dry_run;
 use crate::scratch::Local;
 
 #[map(name = "ENDPOINTS")]
@@ -56,6 +57,9 @@ static NETNS_MAP: HashMap<u64, NetnsOwner> =
 static CONFIG_MAP: Array<u64> = Array::with_max_entries(config::WORDS, BPF_F_MMAPABLE);
 #[map(name = "COUNTERS")]
 static COUNTERS_MAP: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNTERS, 0);
+/// Ticks and answers in it: see [`may_answer`].
+#[map(name = "ANSWERS")]
+static ANSWERS_MAP: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Copies what is known of the pod whose host interface this is; whether there is one.
 #[inline(always)]
@@ -175,6 +179,48 @@ pub fn uplink_to(addr: &Addr) -> u32 {
     NODE_CIDRS_MAP
         .get(lpm(&LpmKey::host(*addr)))
         .map_or(0, |cidr| cidr.ifindex)
+}
+
+/// The node's address of a family on an uplink, which must be one; `::` for none.
+#[inline(always)]
+pub fn uplink_addr(ifindex: u32, v4: bool) -> Addr {
+    let Some(found) = UPLINKS_MAP.get_ptr(ifindex) else {
+        return Addr::NONE;
+    };
+    // SAFETY: a map value, copied at once. It names this node either way.
+    unsafe { if v4 { (*found).addr4 } else { (*found).addr6 } }
+}
+
+/// A word of `CONFIG`.
+#[inline(always)]
+pub fn config(word: u32) -> u64 {
+    // SAFETY: an array's element; one aligned load.
+    CONFIG_MAP
+        .get_ptr(word)
+        .map_or(0, |value| unsafe { value.read_volatile() })
+}
+
+/// Answers to those outside in one tick of the clock, for each CPU.
+const ANSWERS_PER_TICK: u64 = 250;
+
+/// Whether one more answer may be sent in this tick.
+#[inline(always)]
+pub fn may_answer(now: u32) -> bool {
+    let Some(value) = ANSWERS_MAP.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: the element is this CPU's own.
+    let word = unsafe { *value };
+    let sent = if (word >> 32) as u32 == now {
+        word & 0xffff_ffff
+    } else {
+        0
+    };
+    if !dry_run::is_on() {
+        // SAFETY: as above.
+        unsafe { *value = (now as u64) << 32 | (sent + 1) };
+    }
+    sent < ANSWERS_PER_TICK
 }
 
 /// The key as aya's trie wants it; the bytes are the same.

@@ -13,19 +13,29 @@ use crate::packet::{Packet, tcp};
 use crate::scratch::{Hook, Mode, Plan, Scratch};
 use crate::outcome::Outcome;
 use crate::service::{self, Ask, Asker, Frontend, Selection};
-use crate::{dry_run, flow};
+use crate::nat::{Candidate, NatPorts};
+use crate::skb::Skb;
+use crate::{dry_run, flow, outside};
 
 /// Plans the way of a flow's first packet, or of one whose flow is not remembered.
 #[inline(never)]
-pub fn plan(s: &mut Scratch) -> u32 {
+pub fn plan(skb: Skb, s: &mut Scratch) -> u32 {
     describe(s);
-    if s.hook == Hook::FROM_POD {
+    if s.asks_services() {
         match service(s) {
+            NOT_A_SERVICE if s.at_uplink() => return Outcome::Stack.code(),
             NOT_A_SERVICE | Plan::GO => {}
             other => return other,
         }
     }
     flow::receiver(s);
+    if s.hook == Hook::FROM_UPLINK && s.translate != 0 {
+        s.entry.uplink = skb.ifindex();
+        let failed = outside::source(skb, s);
+        if failed != 0 {
+            return failed;
+        }
+    }
     s.entry.initiator = if s.from.is_present() {
         s.from.incarnation
     } else {
@@ -92,7 +102,11 @@ fn frontend(s: &mut Scratch) -> u32 {
         proto: p.proto,
         client: p.tuple.src,
         client_port: p.tuple.sport,
-        from: Asker::Pod,
+        from: match s.hook {
+            Hook::TO_UPLINK => Asker::Node,
+            Hook::FROM_UPLINK => Asker::Outside,
+            _ => Asker::Pod,
+        },
         now: s.now,
     };
     match service::frontend(&s.ask) {
@@ -118,7 +132,7 @@ fn backend(s: &mut Scratch) -> u32 {
         Selection::Backend { id, backend } => (id, backend),
     };
     let p = &s.packet;
-    if !p.opens() || backend.addr.is_v4() != (p.family == 4) {
+    if backend.addr.is_v4() != (p.family == 4) || !(p.opens() || resumes(s)) {
         // A connection that is not remembered belongs to one backend, nobody knows which.
         return Plan::REFUSE;
     }
@@ -128,7 +142,7 @@ fn backend(s: &mut Scratch) -> u32 {
     s.entry.flags = flags::NAT;
     s.entry.backend = BackendId(id.0);
     s.entry.backend_incarnation = backend.incarnation;
-    if backend.addr == p.tuple.src {
+    if s.from.is_present() && backend.addr == p.tuple.src {
         // The pod would take a packet from its own address for a forged one.
         s.entry.flags |= flags::HAIRPIN;
         // It comes from the gateway; in IPv6 from the Service, as an answer to a link-local address
@@ -140,6 +154,15 @@ fn backend(s: &mut Scratch) -> u32 {
         };
     }
     Plan::GO
+}
+
+/// Whether a packet may belong to a connection that had come by another node before: the choice for
+/// those outside is the same on all nodes.
+#[inline(always)]
+fn resumes(s: &Scratch) -> bool {
+    s.hook == Hook::FROM_UPLINK
+        && s.packet.proto.0 == Proto::TCP.0
+        && s.packet.tcp_flags & (tcp::SYN | tcp::RST) == 0
 }
 
 /// Begins the flow's entry.
@@ -161,46 +184,57 @@ fn describe(s: &mut Scratch) {
     }
 }
 
-/// How many source ports are tried for a translated flow whose reply tuple is another flow's.
-const PORT_TRIES: u32 = 8;
-
 /// Writes `s.entry`, and for a translated flow its twin first: whoever finds the first can rely on
 /// the second. 0, or what the packet is counted as.
 #[inline(always)]
-pub fn record(s: &mut Scratch) -> u32 {
-    let from_high = high(s.from_high != 0);
+pub fn record(skb: Skb, s: &mut Scratch) -> u32 {
     if s.entry.flags & flags::NAT == 0 {
-        s.entry.flags |= from_high;
+        s.entry.flags |= high(s.from_high != 0);
         return match conntrack::insert_new(&s.key, &s.entry, s.now) {
             // Taken: another CPU has judged and opened the same flow.
             Inserted::Yes | Inserted::Taken => 0,
             Inserted::Full => Counter::DropConntrackFull as u32,
         };
     }
-    let common = s.entry.flags;
     s.entry.other = s.packet.tuple;
-    for _ in 0..PORT_TRIES {
-        let (twin, twin_high) = conntrack::key(&s.out, s.packet.proto);
-        s.twin = twin;
-        s.entry.flags = common | flags::KEY_TRANSLATED | high(twin_high);
-        match conntrack::insert_new(&s.twin, &s.entry, s.now) {
-            Inserted::Yes => {
-                s.entry.flags = common | from_high;
-                return record_first(s);
-            }
-            Inserted::Taken => {}
-            Inserted::Full => return Counter::DropConntrackFull as u32,
+    s.entry.flags |= flags::KEY_TRANSLATED;
+    s.ports = NatPorts::new(s.entry.flags & flags::SNAT != 0);
+    for _ in 0..NatPorts::TRIES {
+        match record_twin(skb, s) {
+            TAKEN => {}
+            0 => return record_first(s),
+            failed => return failed,
         }
-        // SAFETY: the helper takes nothing and only returns a word.
-        let random = unsafe { bpf_get_prandom_u32() };
-        s.out.sport = PortBe::new(0x8000 | random as u16);
     }
     Counter::DropPortsExhausted as u32
+}
+
+const TAKEN: u32 = u32::MAX;
+
+/// Tries to write the translated tuple's entry: 0, [`TAKEN`] by another flow or by a socket, or what the
+/// packet is counted as.
+#[inline(never)]
+fn record_twin(skb: Skb, s: &mut Scratch) -> u32 {
+    match s.ports.next(skb, &s.out, s.packet.proto) {
+        Candidate::Port(port) => s.out.sport = port,
+        Candidate::Busy => return TAKEN,
+        Candidate::None => return Counter::DropPortsExhausted as u32,
+    }
+    let (twin, twin_high) = conntrack::key(&s.out, s.packet.proto);
+    s.twin = twin;
+    s.entry.flags = s.entry.flags & !flags::INITIATOR_HIGH | high(twin_high);
+    match conntrack::insert_new(&s.twin, &s.entry, s.now) {
+        Inserted::Yes => 0,
+        Inserted::Taken => TAKEN,
+        Inserted::Full => Counter::DropConntrackFull as u32,
+    }
 }
 
 #[inline(always)]
 fn record_first(s: &mut Scratch) -> u32 {
     s.entry.other = s.out;
+    s.entry.flags &= !(flags::KEY_TRANSLATED | flags::INITIATOR_HIGH);
+    s.entry.flags |= high(s.from_high != 0);
     match conntrack::insert_new(&s.key, &s.entry, s.now) {
         Inserted::Yes => 0,
         Inserted::Taken | Inserted::Full => {

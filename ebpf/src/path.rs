@@ -8,7 +8,7 @@ use crate::packet::{self, Frame, Kind};
 use crate::scratch::{Hook, Local, Plan, Scratch, scratch};
 use crate::skb::{PACKET_HOST, Skb};
 use crate::{
-    answer, conntrack, deliver, flow, fragment, icmp_error, maps, nat, neighbour, source,
+    answer, conntrack, deliver, flow, fragment, icmp_error, maps, nat, neighbour, outside, source,
 };
 
 /// Ingress of a pod's host interface.
@@ -112,7 +112,7 @@ pub fn from_uplink(ctx: &TcContext) -> Outcome {
     if maps::is_node_addr(&s.packet.tuple.src) {
         return Outcome::drop(Counter::DropOwnSource);
     }
-    if !maps::local_pod(&s.packet.tuple.dst, &mut s.to) {
+    if concerns(s) == 0 {
         return Outcome::Stack;
     }
     if source::is_anothers(&s.packet.tuple.src, skb.ifindex()) {
@@ -120,6 +120,38 @@ pub fn from_uplink(ctx: &TcContext) -> Outcome {
     }
     s.from.present = 0;
     transit(Hook::FROM_UPLINK, skb, s)
+}
+
+/// Whether what comes in by an uplink is for a pod of this node, which is then filled in, or perhaps for a
+/// Service.
+#[inline(never)]
+fn concerns(s: &mut Scratch) -> u32 {
+    let dst = s.packet.tuple.dst;
+    if maps::local_pod(&dst, &mut s.to) {
+        return 1;
+    }
+    s.to.present = 0;
+    outside::may_be_served(&dst) as u32
+}
+
+/// Egress of an uplink, for what the node itself sends: its processes' replies to those outside, and
+/// what no socket hook has translated.
+#[inline(always)]
+pub fn to_uplink(ctx: &TcContext) -> Outcome {
+    let skb = Skb::new(ctx.skb.skb);
+    let Some(s) = scratch() else {
+        return Outcome::drop(Counter::DropInternal);
+    };
+    if !matches!(frame(skb, s), Frame::Ip)
+        || source::aliases_v4(&s.packet)
+        || !maps::is_node_addr(&s.packet.tuple.src)
+    {
+        return Outcome::Stack;
+    }
+    s.own_node = 1;
+    s.from.present = 0;
+    s.to.present = 0;
+    transit(Hook::TO_UPLINK, skb, s)
 }
 
 /// Parses the frame into `s.packet`.
@@ -148,15 +180,28 @@ fn parse(skb: Skb, s: &mut Scratch) -> u32 {
 #[inline(always)]
 fn transit(hook: Hook, skb: Skb, s: &mut Scratch) -> Outcome {
     s.hook = hook;
+    Outcome::from_code(go(skb, s))
+}
+
+/// In a function of its own: to the verifier, all ways to it are one.
+#[inline(never)]
+fn go(skb: Skb, s: &mut Scratch) -> u32 {
+    steps(skb, s).code()
+}
+
+#[inline(always)]
+fn steps(skb: Skb, s: &mut Scratch) -> Outcome {
     s.now = conntrack::now();
     s.out = s.packet.tuple;
     s.translate = 0;
     let plan = match s.packet.kind {
         Kind::LaterFragment => fragment::plan(s),
         Kind::IcmpError => icmp_error::plan(skb, s),
-        Kind::Flow => flow::plan(s),
+        Kind::Flow => flow::plan(skb, s),
     };
     match plan {
+        // Neither a Service's nor a pod's.
+        Plan::GO if s.at_uplink() && s.translate == 0 => return Outcome::Stack,
         Plan::GO => {}
         Plan::REFUSE => return answer::refuse(skb, s),
         outcome => return Outcome::from_code(outcome),
@@ -167,9 +212,10 @@ fn transit(hook: Hook, skb: Skb, s: &mut Scratch) -> Outcome {
     }
     match deliver::route(skb, s) {
         deliver::CLEAR => {}
+        deliver::NO_WAY => return Outcome::drop(Counter::DropNoRoute),
         obstacle => return deliver::blocked(skb, s, obstacle),
     }
-    let failed = flow::remember(s);
+    let failed = flow::remember(skb, s);
     if failed != 0 {
         return Outcome::Drop(failed);
     }

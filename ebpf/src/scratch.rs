@@ -14,6 +14,7 @@ use weir_abi::endpoint::Endpoint;
 use weir_abi::service::ServiceKey;
 
 use crate::dry_run;
+use crate::nat::NatPorts;
 use crate::packet::Packet;
 use crate::service::Ask;
 
@@ -61,6 +62,8 @@ pub struct Scratch {
     pub original: u32,
     /// Conntrack key of the flow's other tuple.
     pub twin: CtKey,
+    /// The source ports that are tried for a new flow.
+    pub ports: NatPorts,
     /// A copy of the flow's entry, or the entry that is being written.
     pub entry: CtEntry,
     /// Where the packet goes.
@@ -78,6 +81,18 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// Whether the packet is met at an uplink, and is for no pod that it names.
+    #[inline(always)]
+    pub fn at_uplink(&self) -> bool {
+        (self.hook == Hook::FROM_UPLINK && self.to.present == 0) || self.hook == Hook::TO_UPLINK
+    }
+
+    /// Whether a Service may be meant by the packet's destination.
+    #[inline(always)]
+    pub fn asks_services(&self) -> bool {
+        self.hook == Hook::FROM_POD || self.at_uplink()
+    }
+
     /// Empties `entry`, by words.
     #[inline(always)]
     pub fn clear_entry(&mut self) {
@@ -103,8 +118,10 @@ impl Hook {
     pub const FROM_POD: Self = Self(0);
     /// The node's stack brings it to a pod.
     pub const TO_POD: Self = Self(1);
-    /// It has come in by an uplink, for a pod.
+    /// It has come in by an uplink, for a pod or for a Service.
     pub const FROM_UPLINK: Self = Self(2);
+    /// The node's stack sends it out of an uplink.
+    pub const TO_UPLINK: Self = Self(3);
 }
 
 /// Where a packet goes.
@@ -166,6 +183,20 @@ pub struct Local {
 }
 
 impl Local {
+    /// Who has sent a frame to one of the node's own interfaces, for the way back: the frame's first 12 bytes
+    /// after that.
+    #[inline(always)]
+    pub fn outside(ifindex: u32, macs: [u32; 3]) -> Self {
+        Self {
+            present: 0,
+            slot: 0,
+            incarnation: 0,
+            ifindex,
+            mtu: 0,
+            macs,
+        }
+    }
+
     /// What must be known of an endpoint.
     #[inline(always)]
     pub fn of(e: &Endpoint) -> Self {

@@ -6,9 +6,11 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{
-    __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
+    __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
 };
 use aya_ebpf::helpers::generated as bpf;
+use weir_abi::Addr;
+use weir_abi::conntrack::Tuple;
 
 use crate::packet::Bytes;
 
@@ -186,6 +188,73 @@ impl Skb {
         unsafe { bpf::bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) };
     }
 
+    /// Out of an interface as the frame is, or with `into_stack` in by it.
+    #[inline(always)]
+    pub fn redirect(self, ifindex: u32, into_stack: bool) {
+        let flags = if into_stack { BPF_F_INGRESS as u64 } else { 0 };
+        // SAFETY: scalars only; a bad index makes the kernel drop the packet.
+        unsafe { bpf::bpf_redirect(ifindex, flags) };
+    }
+
+    /// The interface by which the kernel's routes would send a packet that came in by `ifindex` from
+    /// `src` to `dst`; 0 if there is no such route.
+    #[inline(always)]
+    pub fn routed_by(self, ifindex: u32, src: &Addr, dst: &Addr) -> u32 {
+        let mut ask = FibLookup {
+            family: if dst.is_v4() { AF_INET } else { AF_INET6 },
+            ifindex,
+            ..FibLookup::default()
+        };
+        if dst.is_v4() {
+            ask.src[0] = src.v4_word();
+            ask.dst[0] = dst.v4_word();
+        } else {
+            ask.src = src.0;
+            ask.dst = dst.0;
+        }
+        let len = size_of::<FibLookup>() as i32;
+        // SAFETY: the structure is the kernel's `struct bpf_fib_lookup`, and its length is told.
+        let code =
+            unsafe { bpf::bpf_fib_lookup(self.0.cast(), (&raw mut ask).cast(), len, 0) };
+        if matches!(code, FIB_SUCCESS | FIB_NO_NEIGHBOUR | FIB_TOO_BIG) {
+            ask.ifindex
+        } else {
+            0
+        }
+    }
+
+    /// Whether a socket of the node takes what comes from `src` to `dst`.
+    #[inline(always)]
+    pub fn has_socket(self, t: &Tuple, tcp: bool) -> bool {
+        let mut v4 = [
+            t.src.v4_word(),
+            t.dst.v4_word(),
+            t.sport.0 as u32 | (t.dport.0 as u32) << 16,
+        ];
+        let [a, b, c, d] = t.src.0;
+        let [e, f, g, h] = t.dst.0;
+        let mut v6 = [a, b, c, d, e, f, g, h, v4[2]];
+        let (at, len) = if t.src.is_v4() {
+            (v4.as_mut_ptr(), 12)
+        } else {
+            (v6.as_mut_ptr(), 36)
+        };
+        // SAFETY: `at` is `len` bytes in the form of the kernel's `struct bpf_sock_tuple`.
+        let found = unsafe {
+            if tcp {
+                bpf::bpf_skc_lookup_tcp(self.0.cast(), at.cast(), len, THIS_NETNS, 0)
+            } else {
+                bpf::bpf_sk_lookup_udp(self.0.cast(), at.cast(), len, THIS_NETNS, 0)
+            }
+        };
+        if found.is_null() {
+            return false;
+        }
+        // SAFETY: the reference that the lookup took, given back once.
+        unsafe { bpf::bpf_sk_release(found.cast()) };
+        true
+    }
+
     /// Whether the packet (or each of its segments) fits through an interface.
     #[inline(always)]
     pub fn fits(self, ifindex: u32, mtu: &mut u32) -> bool {
@@ -194,6 +263,31 @@ impl Skb {
         unsafe { bpf::bpf_check_mtu(self.0.cast(), ifindex, mtu, 0, CHECK_SEGMENTS) <= 0 }
     }
 }
+
+/// `struct bpf_fib_lookup`, with its unions as they go in.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct FibLookup {
+    family: u8,
+    l4_protocol: u8,
+    sport: u16,
+    dport: u16,
+    tot_len: u16,
+    ifindex: u32,
+    tos: u32,
+    src: [u32; 4],
+    dst: [u32; 4],
+    rest: [u32; 4],
+}
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+/// `BPF_FIB_LKUP_RET_*` with an interface filled in.
+const FIB_SUCCESS: i64 = 0;
+const FIB_NO_NEIGHBOUR: i64 = 7;
+const FIB_TOO_BIG: i64 = 8;
+/// `BPF_F_CURRENT_NETNS`.
+const THIS_NETNS: u64 = u64::MAX;
 
 /// `BPF_MTU_CHK_SEGS`.
 const CHECK_SEGMENTS: u64 = 1;

@@ -27,6 +27,17 @@ pub fn from_uplink(ctx: TcContext) -> i32 {
     action(&ctx, path::from_uplink(&ctx))
 }
 
+/// tcx egress on an uplink: what the node itself sends. What it forwards is let go at once,
+/// uncounted: it has been judged and counted where it came in.
+#[classifier]
+pub fn to_uplink(ctx: TcContext) -> i32 {
+    // SAFETY: the context is the program's own.
+    if unsafe { (*ctx.skb.skb).ingress_ifindex } != 0 {
+        return TC_ACT_UNSPEC;
+    }
+    action(&ctx, path::to_uplink(&ctx))
+}
+
 /// `TC_ACT_UNSPEC` (-1, TCX_NEXT) and never `TC_ACT_OK` for what goes on: a program after ours
 /// still runs.
 #[inline(always)]

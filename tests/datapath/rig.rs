@@ -72,6 +72,8 @@ pub enum Hook {
     /// The same, for what the node itself sends.
     NodeToB,
     FromUplink,
+    /// What the node itself sends out of the uplink.
+    ToUplink,
 }
 
 /// The node.
@@ -289,6 +291,7 @@ impl Node {
             Hook::ToB => (live::Hook::ToPod, self.if_b, self.if_uplink),
             Hook::NodeToB => (live::Hook::ToPod, self.if_b, 0),
             Hook::FromUplink => (live::Hook::FromUplink, self.if_uplink, self.if_uplink),
+            Hook::ToUplink => (live::Hook::ToUplink, self.if_uplink, 0),
         };
         Place {
             hook,
@@ -315,7 +318,7 @@ impl Node {
 
     /// How many instructions the verifier has walked through to accept each program.
     pub fn verified(&mut self) -> Vec<(&'static str, u32)> {
-        let programs = ["from_pod", "to_pod", "from_uplink"];
+        let programs = ["from_pod", "to_pod", "from_uplink", "to_uplink"];
         let count = |name| {
             let program = self.program(name);
             (

@@ -10,14 +10,14 @@ use weir_abi::{Addr, Proto};
 use crate::packets::*;
 use crate::rig::*;
 
-const PROTOS: [Proto; 3] = [Proto::TCP, Proto::UDP, Proto::SCTP];
+pub const PROTOS: [Proto; 3] = [Proto::TCP, Proto::UDP, Proto::SCTP];
 const BACKEND: u32 = 7;
 /// Chunk types of SCTP.
 const INIT: u8 = 1;
 const INIT_ACK: u8 = 2;
 
 /// The first packet of a flow.
-fn opening(proto: Proto, t: &Tuple) -> Packet {
+pub fn opening(proto: Proto, t: &Tuple) -> Packet {
     match proto {
         Proto::TCP => Packet::tcp(t, SYN),
         Proto::UDP => Packet::udp(t, b"question"),
@@ -26,7 +26,7 @@ fn opening(proto: Proto, t: &Tuple) -> Packet {
 }
 
 /// The answer to it.
-fn answer(proto: Proto, t: &Tuple) -> Packet {
+pub fn answer(proto: Proto, t: &Tuple) -> Packet {
     match proto {
         Proto::TCP => Packet::tcp(t, SYN | ACK),
         Proto::UDP => Packet::udp(t, b"an answer"),
@@ -34,7 +34,7 @@ fn answer(proto: Proto, t: &Tuple) -> Packet {
     }
 }
 
-fn ends(seen: &Seen) -> (Addr, u16, Addr, u16) {
+pub fn ends(seen: &Seen) -> (Addr, u16, Addr, u16) {
     (seen.src, seen.sport, seen.dst, seen.dport)
 }
 

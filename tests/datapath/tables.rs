@@ -4,7 +4,7 @@ use aya::Pod;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, MapData};
 use weir_abi::conntrack::{CtEntry, CtKey, Tuple};
-use weir_abi::node::NodeCidr;
+use weir_abi::node::{NodeAddr, NodeCidr, UplinkInfo, config, node_addr};
 use weir_abi::policy::*;
 use weir_abi::service::*;
 use weir_abi::{Addr, PortBe, Proto};
@@ -149,6 +149,71 @@ impl Node {
         self.map("SERVICES").insert(key, value, 0).unwrap();
     }
 
+    /// A frontend without a marker, over backends (id, address, port) with incarnations of their own.
+    pub fn frontend(&mut self, key: ServiceKey, value: Service, backends: &[(u32, Addr, u16)]) {
+        let set = SetId(1000 + u32::from(key.port.get()) * 2 + u32::from(key.scope));
+        for (index, &(id, addr, port)) in backends.iter().enumerate() {
+            let index = index as u32;
+            self.map("SLOTS")
+                .insert(SlotKey { set, index }, BackendId(id), 0)
+                .unwrap();
+            let backend = Backend {
+                addr,
+                port: PortBe::new(port),
+                proto: key.proto,
+                state: 0,
+                incarnation: id.wrapping_mul(0x9e37_79b1),
+            };
+            self.map("BACKENDS")
+                .insert(BackendId(id), backend, 0)
+                .unwrap();
+        }
+        let count = backends.len() as u32;
+        let value = Service {
+            set,
+            count,
+            ..value
+        };
+        self.map("SERVICES").insert(key, value, 0).unwrap();
+    }
+
+    /// A NodePort, at the node's addresses of the family.
+    pub fn node_port(&mut self, v4: bool, port: u16, proto: Proto, backends: &[(u32, Addr, u16)]) {
+        let key = node_wide(v4, port, proto, scope::EVERYONE);
+        self.frontend(key, Service::default(), backends);
+        for family in crate::packets::Family::BOTH {
+            let flags = node_addr::NODE_PORTS;
+            self.map("NODE_ADDRS")
+                .insert(family.node(), NodeAddr { flags }, 0)
+                .unwrap();
+        }
+    }
+
+    /// The uplink's addresses, and the ports that the node translates to.
+    pub fn nat(&mut self, first: u16, last: u16) {
+        let info = UplinkInfo {
+            addr4: crate::packets::Family::V4.node(),
+            addr6: crate::packets::Family::V6.node(),
+        };
+        let uplink = self.if_uplink;
+        self.map("UPLINKS").insert(uplink, info, 0).unwrap();
+        let word = u64::from(first) | u64::from(last) << 16;
+        self.array::<u64>("CONFIG")
+            .set(config::NAT_PORTS, word, 0)
+            .unwrap();
+    }
+
+    /// Adds a prefix of a frontend's source ranges.
+    pub fn source_range(&mut self, key: RangeKey) {
+        let [a, b, c, d] = key.addr;
+        let data = [key.ranges, key.family, a, b, c, d];
+        let map = self.ebpf.map_mut("SOURCE_RANGES").unwrap();
+        LpmTrie::<_, [u32; 6], u32>::try_from(map)
+            .unwrap()
+            .insert(&Key::new(key.prefix_len, data), 1, 0)
+            .unwrap();
+    }
+
     /// Marks a backend as gone.
     pub fn remove_backend(&mut self, id: u32) {
         let mut map = self.array::<Backend>("BACKENDS");
@@ -181,6 +246,16 @@ impl Node {
             .map(|name| self.map::<CtKey, CtEntry>(name).keys().count())
             .iter()
             .sum()
+    }
+}
+
+/// The key of a NodePort.
+pub fn node_wide(v4: bool, port: u16, proto: Proto, scope: u8) -> ServiceKey {
+    ServiceKey {
+        addr: ServiceKey::node_wide(v4),
+        port: PortBe::new(port),
+        proto,
+        scope,
     }
 }
 

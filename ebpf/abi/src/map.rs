@@ -82,6 +82,9 @@ pub const NETNS: &str = "NETNS";
 pub const CONFIG: &str = "CONFIG";
 /// Per-CPU array of `u64`, indexed by [`crate::counter::Counter`].
 pub const COUNTERS: &str = "COUNTERS";
+/// Per-CPU array of one `u64`: a tick of 2^30 ns in the high half, and how many ICMP errors have
+/// been sent to those outside in it.
+pub const ANSWERS: &str = "ANSWERS";
 /// LRU: `u64` socket cookie → [`crate::sock::SockConn`].
 pub const SOCK_CONNS: &str = "SOCK_CONNS";
 /// LRU: [`crate::sock::SockKey`] of a frontend → [`crate::sock::UdpFlow`].

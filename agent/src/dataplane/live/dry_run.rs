@@ -31,6 +31,8 @@ pub enum Hook {
     ToPod,
     /// What comes from other machines.
     FromUplink,
+    /// What the node itself sends to other machines.
+    ToUplink,
 }
 
 impl Hook {
@@ -40,6 +42,7 @@ impl Hook {
             Self::FromPod => "from_pod",
             Self::ToPod => "to_pod",
             Self::FromUplink => "from_uplink",
+            Self::ToUplink => "to_uplink",
         }
     }
 }

@@ -1,0 +1,95 @@
+//! Flows of those outside to Services: the source that they show to a backend elsewhere, and the way
+//! there and back. Kernel only.
+
+use weir_abi::Addr;
+use weir_abi::conntrack::flags;
+use weir_abi::counter::Counter;
+
+use crate::maps;
+use crate::outcome::Outcome;
+use crate::scratch::{Hook, Local, Mode, Scratch};
+use crate::skb::{Failed, Skb};
+use crate::packet::Bytes;
+
+/// Gives a new flow from outside, whose backend is on another node, the node's address for a source,
+/// so that the replies come here again. 0, or the code of what becomes of the packet.
+#[inline(never)]
+pub fn source(skb: Skb, s: &mut Scratch) -> u32 {
+    if s.to.is_present() || maps::is_node_addr(&s.out.dst) {
+        return 0;
+    }
+    let uplink = towards(skb, s);
+    let addr = maps::uplink_addr(uplink, s.packet.family == 4);
+    if addr.is_none() {
+        return Outcome::drop(Counter::DropNoRoute).code();
+    }
+    s.out.src = addr;
+    s.entry.flags |= flags::SNAT;
+    0
+}
+
+/// The uplink towards a backend: that of its node's pods, else the one that the kernel's routes
+/// name. 0 for none.
+#[inline(never)]
+pub fn towards(skb: Skb, s: &Scratch) -> u32 {
+    match maps::uplink_to(&s.out.dst) {
+        0 => skb.routed_by(skb.ifindex(), &s.out.src, &s.out.dst),
+        uplink => uplink,
+    }
+}
+
+/// What [`way`] answers where the packet can go nowhere.
+pub const NO_ROUTE: u32 = u32::MAX;
+
+/// The uplink that a packet to no local pod leaves by; 0: the stack has it, or goes on with it.
+#[inline(always)]
+pub fn way(skb: Skb, s: &Scratch) -> u32 {
+    let reply = s.mode == Mode::TRACKED && s.original == 0;
+    if reply && s.hook == Hook::TO_UPLINK {
+        return 0;
+    }
+    if reply && s.entry.uplink != 0 {
+        // The way it came by: its source is an address of this node's, which the stack would take for
+        // forged.
+        return s.entry.uplink;
+    }
+    if s.hook == Hook::FROM_POD {
+        return maps::uplink_to(&s.out.dst);
+    }
+    if maps::is_node_addr(&s.out.dst) {
+        return if s.hook == Hook::TO_UPLINK { NO_ROUTE } else { 0 };
+    }
+    let uplink = towards(skb, s);
+    let known = !maps::uplink_addr(uplink, s.packet.family == 4).is_none();
+    if known { uplink } else { NO_ROUTE }
+}
+
+/// Notes the way back to whom a frame has come from.
+#[inline(never)]
+pub fn note_sender(skb: Skb, s: &mut Scratch) -> u32 {
+    let Some([a, b, c, d, e, f, g, h, i, j, k, l]) = skb.read::<12>(0) else {
+        return 1;
+    };
+    let macs = [
+        u32::from_ne_bytes([g, h, i, j]),
+        u32::from_ne_bytes([k, l, a, b]),
+        u32::from_ne_bytes([c, d, e, f]),
+    ];
+    s.from = Local::outside(skb.ifindex(), macs);
+    0
+}
+
+/// Sends a frame back where [`note_sender`] says; what the node itself has sent goes back into
+/// its stack.
+#[inline(always)]
+pub fn back(skb: Skb, to: &Local) -> Result<(), Failed> {
+    skb.store_words(0, &to.macs)?;
+    skb.redirect(to.ifindex, skb.ingress_ifindex() == 0);
+    Ok(())
+}
+
+/// Whether an address may be one of a Service for those outside.
+#[inline(always)]
+pub fn may_be_served(dst: &Addr) -> bool {
+    maps::is_node_addr(dst) || crate::service::has_services(dst)
+}
