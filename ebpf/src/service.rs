@@ -11,6 +11,7 @@ use weir_abi::service::{
 };
 use weir_abi::{Addr, PortBe, Proto};
 
+mod affinity;
 mod spread;
 
 /// Who asks for a frontend.
@@ -255,16 +256,16 @@ fn choose_once<T: Tables>(
             Selection::Refuse
         };
     }
-    let affinity = service.affinity_secs != 0 && !ask.client.is_none();
-    if affinity
-        && let Some((id, backend)) = kept_by_affinity(tables, ask, key, &service)
+    let sticky = service.affinity_secs != 0 && !ask.client.is_none();
+    if sticky
+        && let Some((id, backend)) = affinity::kept(tables, ask, key, &service)
         && accept(&backend)
     {
-        remember(tables, ask, key, service.set, (id, backend.incarnation));
+        affinity::remember(tables, ask, key, service.set, (id, backend.incarnation));
         return Selection::Backend { id, backend };
     }
     let chosen = if ask.from == Asker::Outside {
-        spread::consistent(tables, &service, spread::client_hash(ask, affinity))
+        spread::consistent(tables, &service, spread::client_hash(ask, sticky))
     } else {
         by_lot(tables, &service, accept)
     };
@@ -272,64 +273,12 @@ fn choose_once<T: Tables>(
         Pick::Empty => Selection::Again,
         Pick::NoneAccepted => Selection::NoneAccepted,
         Pick::Backend(id, backend) => {
-            if affinity {
-                remember(tables, ask, key, service.set, (id, backend.incarnation));
+            if sticky {
+                affinity::remember(tables, ask, key, service.set, (id, backend.incarnation));
             }
             Selection::Backend { id, backend }
         }
     }
-}
-
-#[inline(always)]
-fn affinity_key(ask: &Ask, key: &ServiceKey) -> AffinityKey {
-    AffinityKey {
-        client: ask.client,
-        frontend: *key,
-        zero: 0,
-    }
-}
-
-/// Where the client's last flow to the frontend went, if that is not too long ago and still takes
-/// new flows: [`BackendState::Active`] is a member of its Service's set, whichever that is by now.
-#[inline(always)]
-fn kept_by_affinity<T: Tables>(
-    tables: &T,
-    ask: &Ask,
-    key: &ServiceKey,
-    service: &Service,
-) -> Option<(BackendId, Backend)> {
-    let last = tables.affinity(&affinity_key(ask, key))?;
-    if ask.now.wrapping_sub(last.last_used) > ticks(service.affinity_secs) {
-        return None;
-    }
-    let backend = tables.stable_backend(last.backend)?;
-    if backend.incarnation != last.incarnation || backend.state != BackendState::Active as u32 {
-        return None;
-    }
-    Some((last.backend, backend))
-}
-
-#[inline(always)]
-fn remember<T: Tables>(
-    tables: &T,
-    ask: &Ask,
-    key: &ServiceKey,
-    set: SetId,
-    (backend, incarnation): (BackendId, u32),
-) {
-    let now = Affinity {
-        backend,
-        incarnation,
-        last_used: ask.now,
-        set,
-    };
-    tables.set_affinity(&affinity_key(ask, key), &now);
-}
-
-/// Seconds in ticks of 2^30 ns, rounded up.
-#[inline(always)]
-fn ticks(seconds: u32) -> u32 {
-    ((seconds as u64 * 1_000_000_000) >> 30) as u32 + 1
 }
 
 /// A uniformly random backend of the frontend's set that is usable and that `accept` accepts. From

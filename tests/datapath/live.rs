@@ -244,36 +244,79 @@ fn a_service_without_endpoints_refuses_a_real_socket() {
     });
 }
 
+/// Another machine behind the uplink, with another node's pod in it.
+fn beyond(node: &mut Node) -> Pod {
+    let remote = Pod::new();
+    node.attach("from_uplink", "weirup", TcAttachType::Ingress);
+    let descriptor = std::os::fd::AsRawFd::as_raw_fd(&remote.0);
+    ip(&format!(
+        "link set weirupp netns /proc/{}/fd/{descriptor}",
+        std::process::id()
+    ));
+    ip("addr add 10.100.0.1/24 dev weirup");
+    ip("addr add fd00:64::1/64 dev weirup nodad");
+    remote.run(|| {
+        ip("link set lo up");
+        ip("link set weirupp up");
+        ip("addr add 10.100.0.2/24 dev weirupp");
+        ip("addr add fd00:64::2/64 dev weirupp nodad");
+        // The other node's pod lives in the other node's own namespace here.
+        ip("addr add 10.2.0.20/32 dev lo");
+        ip("addr add fd00:2::14/128 dev lo nodad");
+        ip("route add 10.1.0.0/24 via 10.100.0.1");
+        ip("-6 route add fd00:1::/64 via fd00:64::1");
+    });
+    ip("route add 10.2.0.0/24 via 10.100.0.2");
+    ip("-6 route add fd00:2::/64 via fd00:64::2");
+    remote
+}
+
+/// Somebody outside is behind the uplink, and so is the other node's pod.
+#[test]
+fn streams_and_datagrams_pass_from_outside_through_a_node_port_to_pods_here_and_elsewhere() {
+    on_node(|node| {
+        let b = Pod::new();
+        b.plug("weirbp", MAC_POD_B, MAC_HOST_B, 11);
+        node.attach("from_pod", "weirb", TcAttachType::Ingress);
+        node.attach("to_pod", "weirb", TcAttachType::Egress);
+        let outside = beyond(node);
+        node.attach("to_uplink", "weirup", TcAttachType::Egress);
+        node.nat(61_000, 61_999);
+        for family in Family::BOTH {
+            let (cidr, len) = family.remote_cidr();
+            node.node_cidr(cidr, len, node.if_uplink);
+            let v4 = family == Family::V4;
+            for (server, at) in [(&b, family.b()), (&outside, family.remote())] {
+                for on in [true, false] {
+                    offload("weirup", on);
+                    outside.offload("weirupp", on);
+                    let ports = serve(server, at.to_ip());
+                    node.node_port(v4, 30_080, Proto::TCP, &[(1, at, ports.tcp)]);
+                    node.node_port(v4, 30_053, Proto::UDP, &[(2, at, ports.udp)]);
+                    let host = family.node();
+                    talk(&outside, socket(host, 30_080), socket(host, 30_053));
+                }
+            }
+            // A refusal crosses the wire.
+            node.node_port(v4, 30_080, Proto::TCP, &[]);
+            let nobody = socket(family.node(), 30_080);
+            outside.run(move || {
+                let refused = TcpStream::connect_timeout(&nobody, WAIT).unwrap_err();
+                assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+            });
+        }
+    });
+}
+
 /// The wire: B's end of the uplink is another machine, in pod B's place.
 #[test]
 fn a_translated_packet_leaves_a_wire_without_offload_with_a_right_checksum() {
     on_node(|node| {
         let a = Pod::new();
         a.plug("weirap", MAC_POD_A, MAC_HOST_A, 10);
-        let remote = Pod::new();
         node.attach("from_pod", "weira", TcAttachType::Ingress);
         node.attach("to_pod", "weira", TcAttachType::Egress);
-        node.attach("from_uplink", "weirup", TcAttachType::Ingress);
-        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&remote.0);
-        ip(&format!(
-            "link set weirupp netns /proc/{}/fd/{descriptor}",
-            std::process::id()
-        ));
-        ip("addr add 10.100.0.1/24 dev weirup");
-        ip("addr add fd00:64::1/64 dev weirup nodad");
-        remote.run(|| {
-            ip("link set lo up");
-            ip("link set weirupp up");
-            ip("addr add 10.100.0.2/24 dev weirupp");
-            ip("addr add fd00:64::2/64 dev weirupp nodad");
-            // The other node's pod lives in the other node's own namespace here.
-            ip("addr add 10.2.0.20/32 dev lo");
-            ip("addr add fd00:2::14/128 dev lo nodad");
-            ip("route add 10.1.0.0/24 via 10.100.0.1");
-            ip("-6 route add fd00:1::/64 via fd00:64::1");
-        });
-        ip("route add 10.2.0.0/24 via 10.100.0.2");
-        ip("-6 route add fd00:2::/64 via fd00:64::2");
+        let remote = beyond(node);
         for family in Family::BOTH {
             let (cidr, len) = family.remote_cidr();
             node.node_cidr(cidr, len, node.if_uplink);

@@ -9,6 +9,7 @@
 mod conntrack;
 mod cut_off;
 mod dry;
+mod dry_outside;
 mod dry_run;
 mod edge;
 mod epochs;

@@ -96,7 +96,7 @@ fn a_port_on_which_a_socket_of_the_node_waits_for_the_reply_is_not_taken() {
         ip("addr add 10.100.0.1/24 dev weirup");
         ip("addr add fd00:64::1/64 dev weirup nodad");
         for family in Family::BOTH {
-            let bind = |port| (family.node_ip(), port);
+            let bind = |port| (family.node().to_ip(), port);
             let _udp = std::net::UdpSocket::bind(bind(61_001)).unwrap();
             let _tcp = std::net::TcpListener::bind(bind(61_000)).unwrap();
             for (proto, busy) in [(Proto::UDP, 61_001), (Proto::TCP, 61_000)] {

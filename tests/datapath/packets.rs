@@ -51,10 +51,6 @@ impl Family {
     pub fn node(self) -> Addr {
         self.addr(100, 1)
     }
-    /// The same, for a socket.
-    pub fn node_ip(self) -> std::net::IpAddr {
-        self.node().to_ip()
-    }
     /// Another node.
     pub fn other_node(self) -> Addr {
         self.addr(200, 2)

@@ -68,7 +68,7 @@ pub fn content(name: &str, map: &Map) -> Result<Option<Content>> {
         map::UPLINKS => hash::<u32, UplinkInfo>(map),
         map::NETNS => hash::<u64, NetnsOwner>(map),
         map::CONFIG => array::<u64>(map),
-        map::COUNTERS => per_cpu(map),
+        map::COUNTERS | map::ANSWERS => per_cpu(map),
         map::SOCK_CONNS => hash::<u64, SockConn>(map),
         map::UDP_FLOWS => hash::<SockKey, UdpFlow>(map),
         map::UDP_REVS => hash::<SockKey, SockAddr>(map),

@@ -131,7 +131,7 @@ mod tests {
             services.into_iter().collect::<Vec<_>>(),
             [
                 ServiceName::new("a", "b"),
-                ("kube-system".into(), "kube-dns".into())
+                ServiceName::new("kube-system", "kube-dns")
             ]
         );
         for bad in ["kube-dns", "a/", "/b", "a/b/c"] {
