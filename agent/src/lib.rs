@@ -16,6 +16,7 @@ pub mod config;
 pub mod dataplane;
 pub mod engine;
 mod fd;
+pub mod health;
 pub mod log;
 pub mod metrics;
 pub mod node;

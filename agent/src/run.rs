@@ -14,7 +14,7 @@ use crate::{
     config::{self, Config, Invocation, Source},
     dataplane::{Features, drop_log, live, load, object, pins::Pins},
     engine::{Engine, Event, Handle, Kernel},
-    log, metrics,
+    health, log, metrics,
     node::monitor::Monitor,
     source, verify,
 };
@@ -119,8 +119,13 @@ async fn serve(config: Config, kernel: Kernel, boot_id: String) -> anyhow::Resul
     let monitor = Monitor::new().context("rtnetlink subscription")?;
     let listener = cni::listen(&config.socket)?;
     if let Some(address) = config.metrics_address {
-        let listener = metrics::server::listen(address).await?;
+        let listener = metrics::server::listen("metrics-address", address).await?;
         let app = metrics::server::router(handle.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+    }
+    if let Some(address) = config.healthz_address {
+        let listener = metrics::server::listen("healthz-address", address).await?;
+        let app = metrics::server::node_router(handle.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
     }
     tokio::spawn(watch_network(monitor, handle.clone()));
@@ -132,6 +137,7 @@ async fn serve(config: Config, kernel: Kernel, boot_id: String) -> anyhow::Resul
     let (bpffs, interval) = (config.bpffs.clone(), config.verify_interval);
     let engine = Engine::new(config, kernel, &boot_id)?;
     verify::background::spawn(verifying, engine.verify(), bpffs, interval)?;
+    tokio::spawn(health::run(engine.health()));
     let (done, result) = tokio::sync::oneshot::channel();
     thread::Builder::new()
         .name("engine".into())

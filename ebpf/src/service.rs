@@ -6,8 +6,8 @@
 use core::hint::black_box;
 
 use weir_abi::service::{
-    Affinity, AffinityKey, Backend, BackendId, BackendState, RangeKey, Service, ServiceKey, SetId,
-    Slot, SlotKey, frontend, marker, scope,
+    Affinity, AffinityKey, Backend, BackendId, BackendState, RangeKey, Service, ServiceKey, Slot,
+    SlotKey, frontend, marker, scope,
 };
 use weir_abi::{Addr, PortBe, Proto};
 

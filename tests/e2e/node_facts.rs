@@ -150,3 +150,29 @@ fn a_node_port_among_the_nat_ports_is_a_problem_that_names_the_service() {
         .unwrap();
     await_that("the problem is gone", || !named());
 }
+
+/// Status code of a page of the node's own.
+fn status_of(node: &Node, url: &str) -> String {
+    let mut curl = std::process::Command::new("curl");
+    curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", url]);
+    String::from_utf8(node.run(curl, b"").unwrap().stdout).unwrap()
+}
+
+#[test]
+fn load_balancers_are_told_that_the_node_serves_until_it_is_being_deleted() {
+    let lab = Lab::builder()
+        .nodes(1)
+        .agent_arg("--healthz-address=0.0.0.0:10256")
+        .start()
+        .unwrap();
+    let node = &lab.nodes[0];
+    let url = "http://127.0.0.1:10256/healthz";
+    await_that("the node is healthy", || status_of(node, url) == "200");
+    let mut object = lab.cluster.get("Node", None, &node.name).unwrap();
+    object["spec"]["taints"] = serde_json::json!([
+        {"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}
+    ]);
+    lab.cluster.apply(&object).unwrap();
+    await_that("the node is leaving", || status_of(node, url) == "503");
+    assert_eq!(status_of(node, "http://127.0.0.1:9965/healthz"), "200");
+}

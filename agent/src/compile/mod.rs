@@ -1,6 +1,7 @@
 //! Pure: from objects and facts to what the kernel must hold.
 
 pub mod endpoint;
+pub mod health;
 pub mod nat_ports;
 pub mod netns;
 pub mod node_port;

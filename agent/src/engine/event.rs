@@ -50,6 +50,8 @@ pub enum Command {
     Verdict(Box<VerdictRequest>, Reply<Result<KernelVerdict, ApiError>>),
     /// Objects and endpoints, to be compared with the maps.
     Snapshot(Reply<Snapshot>),
+    /// Whether the node is ready, and whether load balancers may send it new connections.
+    Health(Reply<(bool, bool)>),
     /// Everything for `/metrics`.
     Metrics(Reply<String>),
 }

@@ -49,6 +49,7 @@ use crate::{
         service::ServiceMaps,
         table::Writes,
     },
+    health,
     state::Store,
     verify::background::Shared,
 };
@@ -108,6 +109,7 @@ pub struct Engine {
     /// Maps and programs are pinned that are not in use yet: see [`Engine::take_up`].
     stale: bool,
     verify: Arc<Shared>,
+    health: health::Shared,
 }
 
 /// Which parts have something to do.
@@ -217,6 +219,7 @@ impl Engine {
             // A former agent may have been killed while a table grew.
             stale: true,
             verify: Arc::default(),
+            health: health::Shared::default(),
             kernel,
             config,
         };
@@ -229,6 +232,11 @@ impl Engine {
     /// What the background comparison of kernel and objects shares with this engine.
     pub fn verify(&self) -> Arc<Shared> {
         Arc::clone(&self.verify)
+    }
+
+    /// What the servers of health checks share with this engine.
+    pub fn health(&self) -> health::Shared {
+        self.health.clone()
     }
 
     /// Runs until told to stop.

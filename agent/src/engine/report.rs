@@ -53,6 +53,7 @@ impl Engine {
                 let _ = reply.send(answer);
             }
             Command::Snapshot(reply) => drop(reply.send(self.snapshot())),
+            Command::Health(reply) => drop(reply.send(self.node_health())),
             Command::Metrics(reply) => drop(reply.send(self.metrics())),
         }
     }
@@ -149,6 +150,15 @@ impl Engine {
         list
     }
 
+    /// Whether the node is ready, and whether load balancers may send it new connections.
+    fn node_health(&self) -> (bool, bool) {
+        let name = Some(&self.config.node_name);
+        let own = self.store.nodes();
+        let own = own.into_iter().find(|n| n.metadata.name.as_ref() == name);
+        let eligible = own.is_some_and(compile::health::is_eligible);
+        (self.status().ready, eligible)
+    }
+
     /// How the agent is.
     pub(super) fn status(&self) -> Status {
         let hooks = self.node.hooks(&self.attacher);
@@ -164,6 +174,7 @@ impl Engine {
                 .flatten()
                 .cloned()
                 .chain(self.verify.problems())
+                .chain(self.health.problems())
                 .collect(),
             features: self.kernel.features.list().to_vec(),
             pod_cidrs: self

@@ -1,23 +1,26 @@
-//! `/metrics`, `/healthz` (alive) and `/readyz` (synced and attached).
+//! `/metrics`, `/healthz` (alive) and `/readyz` (synced and attached); and, at an address of its own,
+//! the `/healthz` that load balancers ask.
 
 use std::{io, net::SocketAddr, time::Duration};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use tokio::{net::TcpListener, time::timeout};
 
-use crate::engine::{Command, Handle};
+use crate::{
+    compile::health,
+    engine::{Command, Handle},
+};
 
 /// An engine that does not answer for so long is stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Listens.
+/// Listens; `key` is what the address is configured by.
 ///
 /// # Errors
 /// The address cannot be bound: named, with the remedy.
-pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub async fn listen(key: &str, address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|e| {
-        let message =
-            format!("metrics address {address}: {e}: give another by --metrics-address, or none");
+        let message = format!("{key} {address}: {e}: give another by --{key}, or none");
         io::Error::new(e.kind(), message)
     })
 }
@@ -29,6 +32,24 @@ pub fn router(engine: Handle) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .with_state(engine)
+}
+
+/// What load balancers ask: the same path as kube-proxy's, and the same meaning.
+pub fn node_router(engine: Handle) -> Router {
+    Router::new()
+        .route("/healthz", get(node_healthz))
+        .with_state(engine)
+}
+
+async fn node_healthz(State(engine): State<Handle>) -> (StatusCode, String) {
+    match timeout(PATIENCE, engine.ask(Command::Health)).await {
+        Ok(Ok((ready, eligible))) => {
+            let (status, body) = health::node_answer(ready, eligible);
+            let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+            (StatusCode::from_u16(status).unwrap_or(unavailable), body)
+        }
+        _ => stuck(),
+    }
 }
 
 async fn metrics(State(engine): State<Handle>) -> (StatusCode, String) {
