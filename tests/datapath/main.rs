@@ -13,6 +13,7 @@ mod dry_outside;
 mod dry_run;
 mod edge;
 mod epochs;
+mod grow;
 mod hostile;
 mod icmp;
 mod live;
