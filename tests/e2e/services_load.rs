@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use weir_abi::map;
 use weir_api::service::ServiceInfo;
 use weir_lab::control::{Control, RunningLoad};
-use weir_lab::{Backend, Lab, Load, Pod, Requests};
+use weir_lab::{Backend, Lab, Load, Pod, Proto, Requests};
 use weir_tests::maps;
 
 use crate::services_world::{
-    FAMILIES, NODE_PORT, PORT, World, client, eventually, node_port, server, vip,
+    FAMILIES, NODE_PORT, PORT, World, answer, ask, client, eventually, node_port, server, vip,
 };
 
 /// Milliseconds between the requests of one load.
@@ -30,6 +30,9 @@ struct Loads(Vec<(String, RunningLoad)>);
 impl Loads {
     fn start(ways: &[(&str, &Arc<Control>, IpAddr, u16, Requests)]) -> Self {
         let start = |(name, control, address, port, requests): &(&str, &Arc<Control>, _, _, _)| {
+            // The first packet of all may have to wait until neighbours have found each other.
+            let first = control.probe(ask(*address, *port, Proto::Tcp)).unwrap();
+            answer(&first, *address, name);
             let load = Load {
                 target: SocketAddr::new(*address, *port),
                 requests: *requests,

@@ -83,15 +83,24 @@ fn policy(args: &PolicyArgs) -> Result<()> {
     let parts: [services::Run<'_>; 3] = [
         (
             "compiling from nothing …",
-            Box::new(|| Ok(vec![compile::run(size)?])),
+            Box::new(|emit| {
+                emit(compile::run(size)?);
+                Ok(())
+            }),
         ),
         (
             "one change at a time …",
-            Box::new(|| Ok(vec![change::run(size, args.changes)?])),
+            Box::new(|emit| {
+                emit(change::run(size, args.changes)?);
+                Ok(())
+            }),
         ),
         (
             "new flows in the kernel …",
-            Box::new(|| Ok(vec![flow::run(size)?])),
+            Box::new(|emit| {
+                emit(flow::run(size)?);
+                Ok(())
+            }),
         ),
     ];
     show(&parts, args.json)
@@ -105,12 +114,12 @@ fn show(parts: &[services::Run<'_>], json: bool) -> Result<()> {
     let mut sections = Vec::new();
     for (name, run) in parts {
         eprintln!("{name}");
-        for section in run()? {
+        run(&mut |section| {
             if !json {
                 println!("\n{section}");
             }
             sections.push(section);
-        }
+        })?;
     }
     if json {
         let document = serde_json::json!({"machine": machine::line(), "sections": sections});

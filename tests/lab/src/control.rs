@@ -238,6 +238,14 @@ pub struct RunningLoad {
 }
 
 impl RunningLoad {
+    /// Waits until it has reached one of its bounds, and returns what became of it.
+    ///
+    /// # Errors
+    /// When the server is gone.
+    pub fn join(self) -> Result<LoadReport> {
+        self.report.recv().context("the server is gone")
+    }
+
     /// Stops it, if it has not ended, and returns what became of it.
     ///
     /// # Errors

@@ -66,8 +66,9 @@ pub(crate) fn plug(
             };
             netlink::add_route(all.parse()?, UPLINK, gateway.ip())?;
         }
-        anyhow::Ok(())
-    })
+        netlink::await_active(UPLINK)
+    })?;
+    run_in(&fabric.place.net_only(), || netlink::await_active(name))
 }
 
 /// No duplicate address detection (the link-local address is needed at once, to find the next

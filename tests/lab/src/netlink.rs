@@ -3,11 +3,15 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
 use weir_net::NetNs;
-use weir_net::netlink::{LinkChange, Netlink, Route, Veth};
+use weir_net::netlink::{LinkChange, LinkWatch, Netlink, Route, Veth};
+
+/// How long an interface may take until it sends.
+const ACTIVATION: Duration = Duration::from_secs(5);
 
 /// Brings `lo` up.
 ///
@@ -32,6 +36,17 @@ pub fn interface_index(name: &str) -> Result<u32> {
 pub fn raise(name: &str) -> Result<()> {
     let netlink = Netlink::open()?;
     Ok(netlink.set_up(netlink.link(name)?.index)?)
+}
+
+/// Waits until an interface sends what it is given: for a moment after it has come up it does not,
+/// and a first packet is lost.
+///
+/// # Errors
+/// It is not active after five seconds.
+pub fn await_active(name: &str) -> Result<()> {
+    let netlink = Netlink::open()?;
+    let watch = LinkWatch::open_in(&NetNs::current()?)?;
+    Ok(netlink.await_active(netlink.link(name)?.index, &watch, ACTIVATION)?)
 }
 
 /// Creates a bridge and brings it up.

@@ -8,8 +8,8 @@ use weir_agent::dataplane::pins::Pins;
 use weir_agent::dataplane::service::ServiceMaps;
 use weir_agent::dataplane::table::Writes;
 
-use super::memory;
 use super::world::World;
+use super::{Emit, memory};
 use crate::pins::{isolated, with_maps};
 use crate::stats::{Section, ms, percentile};
 
@@ -23,11 +23,11 @@ pub struct Load {
 }
 
 /// Loads each and then changes an endpoint `changes` times.
-pub fn run(loads: Vec<Load>, changes: usize) -> Result<Vec<Section>> {
-    loads
-        .into_iter()
-        .map(|load| isolated(move || measure(&load, changes)))
-        .collect()
+pub fn run(loads: Vec<Load>, changes: usize, emit: Emit<'_>) -> Result<()> {
+    for load in loads {
+        emit(isolated(move || measure(&load, changes))?);
+    }
+    Ok(())
 }
 
 fn measure(load: &Load, changes: usize) -> Result<Section> {

@@ -80,8 +80,10 @@ fn load_size(text: &str) -> Result<(usize, usize), String> {
     }
 }
 
+/// Takes what a part has found, as soon as it has.
+pub type Emit<'a> = &'a mut dyn FnMut(Section);
 /// A part's name, and how it is run.
-pub type Run<'a> = (&'static str, Box<dyn Fn() -> Result<Vec<Section>> + 'a>);
+pub type Run<'a> = (&'static str, Box<dyn Fn(Emit<'_>) -> Result<()> + 'a>);
 
 /// What these arguments ask for, in the order in which it runs.
 pub fn runs(args: &ServicesArgs) -> Vec<Run<'_>> {
@@ -93,27 +95,29 @@ pub fn runs(args: &ServicesArgs) -> Vec<Run<'_>> {
     let mut runs: Vec<Run<'_>> = Vec::new();
     let wanted = |part| args.parts.contains(&part);
     if wanted(Part::Programming) {
-        let work = move || {
+        let work = move |emit: Emit<'_>| {
             let load = |size: &(usize, usize)| Load {
                 goal: goal(size.0),
                 world: world(size),
             };
-            load::run(args.loads.iter().map(load).collect(), args.changes)
+            load::run(args.loads.iter().map(load).collect(), args.changes, emit)
         };
         runs.push(("programming …", Box::new(work)));
     }
     if wanted(Part::Nftables) {
         let limit = Duration::from_secs(args.limit);
-        let work = move || traffic::nftables(args.loads.iter().map(world).collect(), limit);
+        let work = move |emit: Emit<'_>| {
+            traffic::nftables(args.loads.iter().map(world).collect(), limit, emit)
+        };
         runs.push(("programming with nftables …", Box::new(work)));
     }
     if wanted(Part::Memory) {
         let largest = args.loads.iter().max().copied();
-        let work = move || {
-            largest
-                .iter()
-                .map(|size| memory::agent(&world(size)))
-                .collect()
+        let work = move |emit: Emit<'_>| {
+            if let Some(size) = &largest {
+                emit(memory::agent(&world(size))?);
+            }
+            Ok(())
         };
         runs.push(("memory …", Box::new(work)));
     }
@@ -127,7 +131,7 @@ pub fn runs(args: &ServicesArgs) -> Vec<Run<'_>> {
             limit: Duration::from_secs(args.limit),
             iptables: args.iptables.clone(),
         };
-        runs.push(("traffic …", Box::new(move || traffic::run(&plan))));
+        runs.push(("traffic …", Box::new(move |emit| traffic::run(&plan, emit))));
     }
     runs
 }

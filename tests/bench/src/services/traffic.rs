@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use weir_api::service::ServiceInfo;
 
+use super::Emit;
 use super::bed::{BEHIND, Bed, Client, Measured, NFTABLES, Rules, WEIR};
 use super::peer::{Mode, Order};
 use super::rules;
@@ -78,9 +79,8 @@ struct Turns {
 }
 
 /// Measures all sizes.
-pub fn run(plan: &Plan) -> Result<Vec<Section>> {
+pub fn run(plan: &Plan, emit: Emit<'_>) -> Result<()> {
     let mut bed = Bed::new(plan.cpu)?;
-    let mut sections = Vec::new();
     let mut socket = Vec::new();
     for &services in &plan.sizes {
         eprintln!("  {services} Services …");
@@ -114,7 +114,7 @@ pub fn run(plan: &Plan) -> Result<Vec<Section>> {
                 socket.push((services, ratio));
             }
         }
-        sections.push(section);
+        emit(section);
     }
     if let (Some((few, first)), Some((many, last))) = (socket.first(), socket.last())
         && few != many
@@ -127,16 +127,15 @@ pub fn run(plan: &Plan) -> Result<Vec<Section>> {
             "at most 1.05",
             growth <= 1.05,
         );
-        sections.push(section);
+        emit(section);
     }
-    Ok(sections)
+    Ok(())
 }
 
 /// kube-proxy's nftables rules from nothing, and one endpoint at a time.
-pub fn nftables(worlds: Vec<World>, limit: Duration) -> Result<Vec<Section>> {
+pub fn nftables(worlds: Vec<World>, limit: Duration, emit: Emit<'_>) -> Result<()> {
     let lab = weir_lab::Lab::builder().nodes(3).without_agents().start()?;
     let rules_of = Rules { node: NFTABLES };
-    let mut sections = Vec::new();
     for world in worlds {
         let mut section = Section::new(format!(
             "The same with kube-proxy's nftables rules: {} Services × {} endpoints",
@@ -152,9 +151,9 @@ pub fn nftables(worlds: Vec<World>, limit: Duration) -> Result<Vec<Section>> {
             times.sort();
             section.row("one endpoint changes: median", ms(percentile(&times, 0.5)));
         }
-        sections.push(section);
+        emit(section);
     }
-    Ok(sections)
+    Ok(())
 }
 
 /// Gives the agent the world's Services, and waits until the kernel has them.
