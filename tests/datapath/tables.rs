@@ -151,22 +151,28 @@ impl Node {
 
     /// A frontend without a marker, over backends (id, address, port) with incarnations of their own.
     pub fn frontend(&mut self, key: ServiceKey, value: Service, backends: &[(u32, Addr, u16)]) {
-        let set = SetId(1000 + u32::from(key.port.get()) * 2 + u32::from(key.scope));
+        // Behind the sets of ClusterIPs; ports of one test are not so close that their sets meet.
+        let set =
+            SetId(110_000 + (u32::from(key.port.get()) % 300 * 2 + u32::from(key.scope)) * 32);
         for (index, &(id, addr, port)) in backends.iter().enumerate() {
             let index = index as u32;
-            self.map("SLOTS")
-                .insert(SlotKey { set, index }, BackendId(id), 0)
-                .unwrap();
+            let incarnation = id.wrapping_mul(0x9e37_79b1);
+            let slot = Slot {
+                backend: BackendId(id),
+                incarnation,
+            };
+            let at = SlotKey { set, index }.at();
+            self.array("SLOTS").set(at, slot, 0).unwrap();
             let backend = Backend {
                 addr,
                 port: PortBe::new(port),
                 proto: key.proto,
-                state: 0,
-                incarnation: id.wrapping_mul(0x9e37_79b1),
+                zero: 0,
+                check: 0,
+                state: BackendState::Active as u32,
+                incarnation,
             };
-            self.map("BACKENDS")
-                .insert(BackendId(id), backend, 0)
-                .unwrap();
+            self.array("BACKENDS").set(id, backend, 0).unwrap();
         }
         let count = backends.len() as u32;
         let value = Service {

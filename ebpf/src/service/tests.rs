@@ -2,6 +2,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use super::*;
+use weir_abi::service::SetId;
 
 mod outside;
 
