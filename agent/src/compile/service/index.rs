@@ -46,8 +46,8 @@ pub struct ServiceIndex {
     options: ServiceOptions,
     /// This node's.
     zone: Option<String>,
-    services: BTreeMap<ServiceName, ParsedService>,
-    slices: BTreeMap<ServiceName, ParsedSlice>,
+    services: BTreeMap<ServiceName, Box<ParsedService>>,
+    slices: BTreeMap<ServiceName, Box<ParsedSlice>>,
     /// (Service, slice).
     slices_of: BTreeSet<(ServiceName, ServiceName)>,
     /// This node's Pods with HostPorts.
@@ -55,7 +55,7 @@ pub struct ServiceIndex {
     claims: Claims,
     /// (healthCheckNodePort, Service) → ready endpoints on this node.
     health: BTreeMap<(u16, ServiceName), u32>,
-    compiled: BTreeMap<Owner, Compiled>,
+    compiled: BTreeMap<Owner, Box<Compiled>>,
     problems: Problems,
     desired: Desired,
     changed: Changed,
@@ -177,7 +177,9 @@ impl ServiceIndex {
 
     /// Every Service.
     pub(super) fn services(&self) -> impl Iterator<Item = (&ServiceName, &ParsedService)> {
-        self.services.iter()
+        self.services
+            .iter()
+            .map(|(name, service)| (name, &**service))
     }
 
     /// Every Pod with HostPorts on this node.
@@ -226,11 +228,11 @@ impl ServiceIndex {
         service: &ServiceName,
     ) -> impl Iterator<Item = &ParsedSlice> + Clone {
         self.slice_names(service)
-            .filter_map(|slice| self.slices.get(slice))
+            .filter_map(|slice| self.slices.get(slice).map(|slice| &**slice))
     }
 
     fn set_service(&mut self, name: ServiceName, new: Option<ParsedService>) -> bool {
-        let old = self.services.get(&name);
+        let old = self.services.get(&name).map(|old| &**old);
         if old == new.as_ref() {
             return false;
         }
@@ -255,7 +257,7 @@ impl ServiceIndex {
             }
         }
         match new {
-            Some(new) => self.services.insert(name, new),
+            Some(new) => self.services.insert(name, Box::new(new)),
             None => self.services.remove(&name),
         };
         self.recompile(&touched) | (old_port != new_port)
@@ -303,7 +305,7 @@ impl ServiceIndex {
     }
 
     fn set_slice(&mut self, name: ServiceName, new: Option<ParsedSlice>) -> bool {
-        let old = self.slices.get(&name);
+        let old = self.slices.get(&name).map(|old| &**old);
         if old == new.as_ref() {
             return false;
         }
@@ -320,7 +322,7 @@ impl ServiceIndex {
         let problems = problems.unwrap_or_default();
         let other = self.problems.set(Kind::EndpointSlice, &name, problems);
         match new {
-            Some(new) => self.slices.insert(name, new),
+            Some(new) => self.slices.insert(name, Box::new(new)),
             None => self.slices.remove(&name),
         };
         self.recompile(&touched) | other
@@ -335,7 +337,7 @@ impl ServiceIndex {
             let mut endpoints = slice.endpoints.iter();
             endpoints.any(|e| !e.for_zones.is_empty())
         };
-        let slices = self.slices.values().filter(has_zones);
+        let slices = self.slices.values().map(|slice| &**slice).filter(has_zones);
         let touched = slices.map(|slice| Owner::Service(slice.service.clone()));
         self.recompile(&touched.collect())
     }

@@ -26,7 +26,8 @@ impl ServiceIndex {
             };
             any |= self.problems.set(kind, name, problems);
             any |= self.count_health(owner);
-            if self.compiled.get(owner) != new.as_ref() {
+            let old = self.compiled.get(owner).map(|old| &**old);
+            if old != new.as_ref() {
                 changed.push((owner, new));
             }
         }
@@ -42,7 +43,7 @@ impl ServiceIndex {
             if let Some(new) = new {
                 self.desired.add(&new);
                 self.changed.note(&new);
-                self.compiled.insert(owner.clone(), new);
+                self.compiled.insert(owner.clone(), Box::new(new));
             }
         }
         any
