@@ -89,7 +89,7 @@ impl Tables {
     }
 
     fn slot(at: u32) -> Slot {
-        Slot::unpack(u64::from(at) << 32 | u64::from(at) + 1)
+        Slot::unpack((u64::from(at) << 32) | (u64::from(at) + 1))
     }
 
     fn fill(&mut self) {
