@@ -176,3 +176,42 @@ fn load_balancers_are_told_that_the_node_serves_until_it_is_being_deleted() {
     await_that("the node is leaving", || status_of(node, url) == "503");
     assert_eq!(status_of(node, "http://127.0.0.1:9965/healthz"), "200");
 }
+
+#[test]
+fn a_health_check_port_is_answered_for_the_endpoints_that_are_on_the_node() {
+    let lab = Lab::builder()
+        .nodes(1)
+        .agent_arg("--nodeport-addresses=primary")
+        .start()
+        .unwrap();
+    let node = &lab.nodes[0];
+    let metadata = |labels: serde_json::Value| serde_json::json!({"namespace": "default", "name": "web", "labels": labels});
+    let service = serde_json::json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": metadata(serde_json::json!({})),
+        "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.9", "externalTrafficPolicy": "Local",
+                 "healthCheckNodePort": 31999, "ports": [{"port": 80, "nodePort": 30080}]},
+    });
+    let slice = |on: &str| {
+        let labels = serde_json::json!({"kubernetes.io/service-name": "web"});
+        serde_json::json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": metadata(labels), "addressType": "IPv4",
+            "ports": [{"port": 80, "protocol": "TCP"}],
+            "endpoints": [{"addresses": ["10.77.0.1"], "nodeName": on}],
+        })
+    };
+    let urls = node
+        .addresses
+        .map(|address| format!("http://{}/", std::net::SocketAddr::new(address, 31999)));
+    let says = |status: &str| urls.iter().all(|url| status_of(node, url) == status);
+    lab.cluster.apply(&slice("elsewhere")).unwrap();
+    lab.cluster.apply(&service).unwrap();
+    await_that("no endpoint is here", || says("503"));
+    lab.cluster.apply(&slice(&node.name)).unwrap();
+    await_that("an endpoint is here", || says("200"));
+    assert_eq!(status_of(node, "http://127.0.0.1:31999/"), "000");
+    lab.cluster
+        .delete("Service", Some("default"), "web")
+        .unwrap();
+    await_that("nobody listens", || says("000"));
+}

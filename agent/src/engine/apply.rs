@@ -8,6 +8,8 @@ use weir_api::{
 };
 use weir_net::sysctl;
 
+use crate::health;
+
 use super::{
     Dirty, Engine, RETRY, SELF_CHECK,
     adopt::{Pending, Readiness, readiness},
@@ -48,7 +50,18 @@ impl Engine {
         failed |= !in_force;
         failed |= !self.apply_endpoints();
         self.answer();
+        self.tell_health();
         self.round_ended(started, !failed);
+    }
+
+    /// Has load balancers told what is so now.
+    fn tell_health(&self) {
+        if self.synced {
+            self.health.set(health::Wanted {
+                addresses: self.node.health_addresses(),
+                checks: self.services.health_checks(),
+            });
+        }
     }
 
     /// Counts a round, and says when to try again what failed.

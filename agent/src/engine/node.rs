@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
-use weir_abi::node::config;
+use weir_abi::node::{config, node_addr};
 use weir_net::{NetNs, Netlink};
 
 use super::endpoints::write_by_rename;
@@ -151,6 +151,16 @@ impl NodePart {
         self.sync_routes(synced, &mut failures);
         self.sync_file(&mut failures);
         (problems, failures)
+    }
+
+    /// Where health checks are answered; empty for everywhere.
+    pub fn health_addresses(&self) -> BTreeSet<IpAddr> {
+        if self.node_ports == NodePortAddresses::All {
+            return BTreeSet::new();
+        }
+        let all = self.desired.node_addrs.iter();
+        let serving = all.filter(|(_, value)| value.flags & node_addr::NODE_PORTS != 0);
+        serving.map(|(addr, _)| addr.to_ip()).collect()
     }
 
     /// The hooks of uplinks that the object has programs for.

@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Instant};
 use weir_api::service::ServiceInfo;
 
 use crate::{
-    compile::service::{ServiceIndex, ServiceOptions},
+    compile::{
+        health::HealthCheck,
+        service::{ServiceIndex, ServiceOptions},
+    },
     dataplane::{Error, cgroup, pins::Pins, service::ServiceMaps, table::Writes},
     state::Change,
 };
@@ -83,6 +86,18 @@ impl Services {
     /// When `sync` wants to be called again.
     pub fn due(&self) -> Option<Instant> {
         self.due
+    }
+
+    /// What load balancers may ask about.
+    pub fn health_checks(&self) -> Vec<HealthCheck> {
+        let all = self.index.health_checks();
+        all.map(|check| HealthCheck {
+            namespace: check.service.namespace.to_string(),
+            name: check.service.name.to_string(),
+            port: check.port,
+            local: check.local_endpoints as usize,
+        })
+        .collect()
     }
 
     /// Every Service, compared with what the kernel holds.
