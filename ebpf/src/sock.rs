@@ -4,13 +4,55 @@
 //! its cookie. Policy is never judged here: packets are, after the translation.
 
 use weir_abi::Proto;
-use weir_abi::service::{Backend, BackendId};
+use weir_abi::node::NetnsOwner;
 use weir_abi::sock::{SockAddr, SockConn, SockKey, UdpFlow};
 
-use crate::service::{Frontend, Pick, Tables, current_in, frontend_in, pick};
+use self::frontend::{choose, is_nodes};
+use crate::service::Tables;
 
-/// The socket maps beside the service maps, or their stand-in in a host test.
-pub trait Sockets: Tables {
+pub use self::frontend::{Choice, Chosen, Dialled, Found, Rule};
+
+mod frontend;
+
+/// A socket, and the socket maps beside the service maps; or their stand-in in a host test.
+pub trait Sockets: Tables + Sized {
+    /// Cookie of the socket's network namespace.
+    fn netns(&self) -> u64;
+    /// `NETNS` of that; `None`: nobody is known to have it.
+    fn owner(&self) -> Option<NetnsOwner>;
+    /// Whether the port that the socket is bound to has a flow to this peer already: of another
+    /// socket, as a port may be shared. False for a socket that is not bound.
+    fn is_taken(&self, peer: &SockAddr, proto: Proto) -> bool;
+    /// The word [`weir_abi::node::config::FLAGS`] of `CONFIG`.
+    fn config_flags(&self) -> u64;
+    /// The monotonic clock in ticks of 2^30 ns.
+    fn ticks(&self) -> u32;
+    /// [`frontend::find`]. In the kernel the steps are functions of their own, whose answer is a
+    /// word: so many ways lead through them that the verifier would not follow each to the end.
+    #[inline(always)]
+    fn find(&self, dialled: &mut Dialled) -> u32 {
+        frontend::find(self, dialled)
+    }
+    /// [`frontend::kept`].
+    #[inline(always)]
+    fn kept(&self, dialled: &Dialled, chosen: &mut Chosen) -> bool {
+        frontend::kept(self, dialled, chosen)
+    }
+    /// [`frontend::rules`].
+    #[inline(always)]
+    fn rules(&self, dialled: &Dialled, chosen: &mut Chosen) -> u32 {
+        frontend::rules(self, dialled, chosen)
+    }
+    /// [`frontend::stick`].
+    #[inline(always)]
+    fn stick(&self, dialled: &Dialled, chosen: &Chosen) {
+        frontend::stick(self, dialled, chosen);
+    }
+    /// [`frontend::any`].
+    #[inline(always)]
+    fn any(&self, dialled: &Dialled, chosen: &mut Chosen) -> u32 {
+        frontend::any(self, dialled, chosen)
+    }
     /// `SOCK_CONNS`.
     fn conn(&self, cookie: u64) -> Option<SockConn>;
     /// Writes `SOCK_CONNS`.
@@ -36,6 +78,8 @@ pub enum Outcome {
     Untouched,
     /// ECONNREFUSED.
     Refuse,
+    /// EADDRNOTAVAIL: the socket's address is in use towards every backend.
+    Taken,
     /// Goes here instead.
     To(SockAddr),
 }
@@ -43,45 +87,46 @@ pub enum Outcome {
 /// `connect()` of socket `cookie` to `dst`.
 #[inline(always)]
 pub fn connect<S: Sockets>(sockets: &S, cookie: u64, dst: SockAddr, proto: Proto) -> Outcome {
-    let udp = proto.0 == Proto::UDP.0;
     // A socket that connects again, after a failure or because UDP may, starts afresh.
     release(sockets, cookie);
-    let key = match frontend_in(sockets, &dst.addr, dst.port, proto) {
-        Frontend::Serves(key) => key,
+    let mut dialled = Dialled::new(cookie, dst, proto);
+    match sockets.find(&mut dialled) {
+        Found::SERVES => {}
         other => {
-            if udp {
+            if proto.0 == Proto::UDP.0 {
                 // Dialled by its own address, a backend shows its own address.
                 sockets.drop_rev(&SockKey::new(cookie, dst));
             }
-            return match other {
-                Frontend::Refuse => Outcome::Refuse,
-                Frontend::NotAService | Frontend::Serves(_) => Outcome::Untouched,
+            return if other == Found::REFUSES {
+                Outcome::Refuse
+            } else {
+                Outcome::Untouched
             };
         }
-    };
-    let chosen = if udp {
-        match kept(sockets, cookie, dst) {
-            Some((id, backend)) => Pick::Backend(id, backend),
-            None => pick(sockets, &key, |b| free(sockets, cookie, dst, b)),
+    }
+    let mut chosen = Chosen::default();
+    if !sockets.kept(&dialled, &mut chosen) {
+        match choose(sockets, &dialled, &mut chosen) {
+            Choice::BACKEND => {}
+            Choice::NONE_ACCEPTED => return unaccepted(sockets),
+            _ => return Outcome::Refuse,
         }
-    } else {
-        pick(sockets, &key, |_| true)
-    };
-    let (id, backend) = match chosen {
-        Pick::Backend(id, backend) => (id, backend),
-        Pick::Empty => return Outcome::Refuse,
-        Pick::NoneAccepted => return Outcome::Untouched,
-    };
-    let to = SockAddr::new(backend.addr, backend.port);
-    if udp && !sockets.set_rev(&SockKey::new(cookie, to), &dst) {
+    }
+    let to = chosen.to;
+    // Asked once and not for each backend of the set, which the verifier would not follow: the
+    // packet path has a port for the second flow.
+    if sockets.is_taken(&to, proto) {
+        return unaccepted(sockets);
+    }
+    if proto.0 == Proto::UDP.0 && !sockets.set_rev(&SockKey::new(cookie, to), &dst) {
         return Outcome::Untouched;
     }
     let conn = SockConn {
         frontend: dst,
         backend: to,
-        id,
-        incarnation: backend.incarnation,
-        netns: 0,
+        id: chosen.id,
+        incarnation: chosen.incarnation,
+        netns: sockets.netns(),
     };
     sockets.set_conn(cookie, &conn);
     Outcome::To(to)
@@ -90,10 +135,11 @@ pub fn connect<S: Sockets>(sockets: &S, cookie: u64, dst: SockAddr, proto: Proto
 /// A UDP datagram of socket `cookie` to the explicit destination `dst`.
 #[inline(always)]
 pub fn sendmsg<S: Sockets>(sockets: &S, cookie: u64, dst: SockAddr) -> Outcome {
-    let key = match frontend_in(sockets, &dst.addr, dst.port, Proto::UDP) {
-        Frontend::Serves(key) => key,
-        Frontend::Refuse => return Outcome::Refuse,
-        Frontend::NotAService => {
+    let mut dialled = Dialled::new(cookie, dst, Proto::UDP);
+    match sockets.find(&mut dialled) {
+        Found::SERVES => {}
+        Found::REFUSES => return Outcome::Refuse,
+        _ => {
             // The application dials a backend's own address: replies must show that one. Not so
             // what it sends on its connection: an IPv6 socket connected to an IPv4-mapped address
             // comes here with every datagram, its destination named.
@@ -105,42 +151,34 @@ pub fn sendmsg<S: Sockets>(sockets: &S, cookie: u64, dst: SockAddr) -> Outcome {
             }
             return Outcome::Untouched;
         }
-    };
-    if let Some((_, backend)) = kept(sockets, cookie, dst) {
-        let to = SockAddr::new(backend.addr, backend.port);
-        return claim(sockets, cookie, dst, to);
     }
-    let (id, backend) = match pick(sockets, &key, |b| free(sockets, cookie, dst, b)) {
-        Pick::Backend(id, backend) => (id, backend),
-        Pick::Empty => return Outcome::Refuse,
-        Pick::NoneAccepted => return Outcome::Untouched,
-    };
+    let mut chosen = Chosen::default();
+    if sockets.kept(&dialled, &mut chosen) {
+        return claim(sockets, cookie, dst, chosen.to);
+    }
+    match choose(sockets, &dialled, &mut chosen) {
+        Choice::BACKEND => {}
+        Choice::NONE_ACCEPTED => return unaccepted(sockets),
+        _ => return Outcome::Refuse,
+    }
     let flow = UdpFlow {
-        backend: id,
-        incarnation: backend.incarnation,
+        backend: chosen.id,
+        incarnation: chosen.incarnation,
     };
     if !sockets.set_flow(&SockKey::new(cookie, dst), &flow) {
         return Outcome::Untouched;
     }
-    let to = SockAddr::new(backend.addr, backend.port);
-    claim(sockets, cookie, dst, to)
+    claim(sockets, cookie, dst, chosen.to)
 }
 
-/// Where the socket's datagrams to this frontend went so far, if they may go on going there.
+/// What becomes of a flow that would be taken for another one wherever it went. The packet path can
+/// tell two such flows apart, by another source port; the node's own sockets have none behind them.
 #[inline(always)]
-fn kept<S: Sockets>(sockets: &S, cookie: u64, dst: SockAddr) -> Option<(BackendId, Backend)> {
-    let flow = sockets.flow(&SockKey::new(cookie, dst))?;
-    let backend = current_in(sockets, flow.backend, flow.incarnation)?;
-    free(sockets, cookie, dst, &backend).then_some((flow.backend, backend))
-}
-
-/// Whether replies from `backend` to this socket can only mean the frontend `dst`.
-#[inline(always)]
-fn free<S: Sockets>(sockets: &S, cookie: u64, dst: SockAddr, backend: &Backend) -> bool {
-    let peer = SockAddr::new(backend.addr, backend.port);
-    match sockets.rev(&SockKey::new(cookie, peer)) {
-        Some(frontend) => frontend == dst,
-        None => true,
+fn unaccepted<S: Sockets>(sockets: &S) -> Outcome {
+    if is_nodes(sockets) {
+        Outcome::Taken
+    } else {
+        Outcome::Untouched
     }
 }
 
@@ -180,6 +218,8 @@ pub fn release<S: Sockets>(sockets: &S, cookie: u64) {
 
 #[cfg(target_arch = "bpf")]
 mod kernel;
+#[cfg(target_arch = "bpf")]
+mod taken;
 #[cfg(target_arch = "bpf")]
 pub use kernel::{run_connect, run_getpeername, run_recvmsg, run_release, run_sendmsg};
 

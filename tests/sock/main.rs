@@ -6,10 +6,15 @@
 )]
 
 mod change;
+mod clash;
+mod close;
 mod coexist;
 mod connected;
+mod external;
+mod owner;
 mod refuse;
 mod rig;
+mod rules;
 mod servers;
 mod unconnected;
 

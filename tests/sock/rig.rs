@@ -271,7 +271,8 @@ impl Rig {
         .unwrap();
     }
 
-    fn map<K: aya::Pod, V: aya::Pod>(
+    /// A hash map of the object.
+    pub fn map<K: aya::Pod, V: aya::Pod>(
         &mut self,
         name: &str,
     ) -> HashMap<&mut aya::maps::MapData, K, V> {

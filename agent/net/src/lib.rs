@@ -12,6 +12,7 @@ pub mod bpf;
 mod error;
 pub mod netlink;
 mod netns;
+pub mod sock_diag;
 pub mod sysctl;
 
 pub use error::{Error, Result};

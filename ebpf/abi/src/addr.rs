@@ -42,13 +42,15 @@ impl Addr {
     /// Whether this is an IPv4-mapped address.
     #[inline(always)]
     pub const fn is_v4(&self) -> bool {
-        self.0[0] == 0 && self.0[1] == 0 && self.0[2] == V4_MAPPED_WORD
+        // One comparison: a word that a program has compared with 0 is a constant to the verifier,
+        // which then follows every way that leads to it apart.
+        self.0[0] | self.0[1] | (self.0[2] ^ V4_MAPPED_WORD) == 0
     }
 
     /// Whether this is [`Addr::NONE`].
     #[inline(always)]
     pub const fn is_none(&self) -> bool {
-        self.0[0] == 0 && self.0[1] == 0 && self.0[2] == 0 && self.0[3] == 0
+        self.0[0] | self.0[1] | self.0[2] | self.0[3] == 0
     }
 
     /// The word of an IPv4 address as it stands in the header; meaningless for IPv6.

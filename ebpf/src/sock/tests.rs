@@ -3,9 +3,17 @@ use std::collections::HashMap;
 
 use weir_abi::service::{BackendState, Service, ServiceKey, SetId, Slot, SlotKey, marker};
 
+use weir_abi::node::node_addr;
+use weir_abi::service::{Affinity, AffinityKey, Backend, BackendId, RangeKey};
 use weir_abi::{Addr, PortBe};
 
 use super::*;
+
+mod external;
+mod rules;
+
+/// Cookie of the sockets' namespace.
+const NETNS: u64 = 4711;
 
 /// Two sockets' worth of maps. Frontends are numbered 1…, backends 1… .
 #[derive(Default)]
@@ -18,9 +26,32 @@ struct Fake {
     revs: RefCell<HashMap<SockKey, SockAddr>>,
     seed: RefCell<u32>,
     revs_full: bool,
+    owner: Option<NetnsOwner>,
+    config: u64,
+    node_addrs: HashMap<Addr, u32>,
+    /// Which clients each range holds.
+    ranges: Vec<(u32, Addr)>,
+    affinities: RefCell<HashMap<AffinityKey, Affinity>>,
+    ticks: RefCell<u32>,
+    /// Peers that another socket of the same port has a flow to.
+    taken: Vec<SockAddr>,
 }
 
 impl Tables for Fake {
+    fn has_node_ports(&self, addr: &Addr) -> bool {
+        let flags = self.node_addrs.get(addr).copied().unwrap_or(0);
+        flags & node_addr::NODE_PORTS != 0
+    }
+    fn in_ranges(&self, key: &RangeKey) -> bool {
+        let mut ranges = self.ranges.iter();
+        ranges.any(|(ranges, client)| RangeKey::host(*ranges, *client) == *key)
+    }
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        self.affinities.borrow().get(key).copied()
+    }
+    fn set_affinity(&self, key: &AffinityKey, value: &Affinity) {
+        self.affinities.borrow_mut().insert(*key, *value);
+    }
     fn service(&self, key: &ServiceKey) -> Option<Service> {
         self.services.get(key).copied()
     }
@@ -38,6 +69,21 @@ impl Tables for Fake {
 }
 
 impl Sockets for Fake {
+    fn netns(&self) -> u64 {
+        NETNS
+    }
+    fn owner(&self) -> Option<NetnsOwner> {
+        self.owner
+    }
+    fn is_taken(&self, peer: &SockAddr, _: Proto) -> bool {
+        self.taken.contains(peer)
+    }
+    fn config_flags(&self) -> u64 {
+        self.config
+    }
+    fn ticks(&self) -> u32 {
+        *self.ticks.borrow()
+    }
     fn conn(&self, cookie: u64) -> Option<SockConn> {
         self.conns.borrow().get(&cookie).copied()
     }
