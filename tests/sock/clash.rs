@@ -110,18 +110,19 @@ fn source(family: Family, n: u16, address: bool) -> SocketAddr {
 /// what is local has its own address for its source.
 fn route(family: Family, n: u8) {
     let ip = if family == Family::V6 { "-6" } else { "-4" };
-    let (to, source) = (
-        family.pod(n).to_string(),
-        Owner::address(family).to_string(),
-    );
-    let args = [
-        ip, "route", "replace", "local", &to, "dev", "lo", "table", "local", "src", &source,
-    ];
-    let output = std::process::Command::new("ip")
-        .args(args)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
+    let to = family.pod(n).to_string();
+    let source = Owner::address(family).to_string();
+    let route = ["route", "local", &to, "dev", "lo", "table", "local"];
+    let change = |verb: &str, more: &[&str]| {
+        let (route, rest) = route.split_at(1);
+        let args = [&[ip], route, &[verb], rest, more].concat();
+        let output = std::process::Command::new("ip").args(args).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    // The kernel's own goes first: an IPv6 route beside it would come after it.
+    change("del", &[]);
+    change("add", &["src", &source]);
 }
 
 families! {
