@@ -36,6 +36,10 @@ pub const NAMES: &[(Counter, &str, &str)] = &[
     (Counter::IgnoredNoise, "ignored", "noise"),
     (Counter::AnsweredNeighbour, "answered", "neighbour"),
     (Counter::AnsweredIcmp, "answered", "icmp-error"),
+    (Counter::DropNoLocalBackend, "dropped", "no-local-backend"),
+    (Counter::DropSourceRange, "dropped", "source-range"),
+    (Counter::DropNoRoute, "dropped", "no-route"),
+    (Counter::DropRateLimited, "dropped", "rate-limited"),
 ];
 
 /// What becomes of a packet, and where to or why, by the number of the counter that it raises.
