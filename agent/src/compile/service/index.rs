@@ -5,6 +5,7 @@ mod problems;
 mod recompile;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -12,9 +13,9 @@ use weir_abi::Proto;
 
 use self::problems::Problems;
 use super::claims::{Claim, Claims, FrontendKind, Owner};
-use super::compile::{self, Compiled};
+use super::compile;
 use super::desired::{Changed, Desired};
-use super::parse::{self, ParsedPod, ParsedService, ParsedSlice, Problem, ServiceName};
+use super::parse::{self, Compact, ParsedPod, ParsedService, ParsedSlice, Problem, ServiceName};
 use crate::state::{Change, Kind, Object};
 
 /// A Node's zone.
@@ -46,16 +47,15 @@ pub struct ServiceIndex {
     options: ServiceOptions,
     /// This node's.
     zone: Option<String>,
-    services: BTreeMap<ServiceName, Box<ParsedService>>,
-    slices: BTreeMap<ServiceName, Box<ParsedSlice>>,
-    /// (Service, slice).
-    slices_of: BTreeSet<(ServiceName, ServiceName)>,
+    services: BTreeMap<ServiceName, Compact<ParsedService>>,
+    slices: BTreeMap<ServiceName, Compact<ParsedSlice>>,
+    /// (Service, name of a slice).
+    slices_of: BTreeSet<(ServiceName, Arc<str>)>,
     /// This node's Pods with HostPorts.
     pods: BTreeMap<ServiceName, ParsedPod>,
     claims: Claims,
     /// (healthCheckNodePort, Service) → ready endpoints on this node.
     health: BTreeMap<(u16, ServiceName), u32>,
-    compiled: BTreeMap<Owner, Box<Compiled>>,
     problems: Problems,
     desired: Desired,
     changed: Changed,
@@ -176,10 +176,9 @@ impl ServiceIndex {
     }
 
     /// Every Service.
-    pub(super) fn services(&self) -> impl Iterator<Item = (&ServiceName, &ParsedService)> {
-        self.services
-            .iter()
-            .map(|(name, service)| (name, &**service))
+    pub(super) fn services(&self) -> impl Iterator<Item = (&ServiceName, ParsedService)> {
+        let services = self.services.iter();
+        services.map(|(name, service)| (name, service.get()))
     }
 
     /// Every Pod with HostPorts on this node.
@@ -211,44 +210,48 @@ impl ServiceIndex {
     }
 
     /// The names of a Service's EndpointSlices.
-    pub(super) fn slice_names(
-        &self,
-        service: &ServiceName,
-    ) -> impl Iterator<Item = &ServiceName> + Clone {
-        let from = (service.clone(), ServiceName::default());
-        let service = service.clone();
-        let all = self.slices_of.range(from..);
-        let own = all.take_while(move |(of, _)| *of == service);
-        own.map(|(_, slice)| slice)
+    pub(super) fn slice_names(&self, service: &ServiceName) -> impl Iterator<Item = ServiceName> {
+        let all = self.slices_of.range((service.clone(), "".into())..);
+        let own = all.take_while(move |(of, _)| of == service);
+        own.map(|(of, slice)| ServiceName {
+            namespace: of.namespace.clone(),
+            name: slice.clone(),
+        })
     }
 
     /// A Service's EndpointSlices.
-    pub(super) fn slices_of(
-        &self,
-        service: &ServiceName,
-    ) -> impl Iterator<Item = &ParsedSlice> + Clone {
-        self.slice_names(service)
-            .filter_map(|slice| self.slices.get(slice).map(|slice| &**slice))
+    pub(super) fn slices_of(&self, service: &ServiceName) -> Vec<ParsedSlice> {
+        let slices = self.slice_names(service);
+        slices
+            .filter_map(|slice| self.slices.get(&slice).map(Compact::get))
+            .collect()
     }
 
-    fn set_service(&mut self, name: ServiceName, new: Option<ParsedService>) -> bool {
-        let old = self.services.get(&name).map(|old| &**old);
-        if old == new.as_ref() {
+    fn set_service(&mut self, mut name: ServiceName, new: Option<ParsedService>) -> bool {
+        let kept = new.as_ref().map(Compact::new);
+        let old = self.services.get(&name);
+        if old == kept.as_ref() {
             return false;
         }
+        let old = old.map(Compact::get);
+        name.share(&self.services);
         let owner = Owner::Service(name.clone());
         let claims = |service: &ParsedService| {
             let wanted = compile::wanted(service).into_iter();
             (service.created, wanted.map(|w| w.claim).collect())
         };
-        let (old_claims, new_claims) = (old.map(claims), new.as_ref().map(claims));
-        let old_port = old.and_then(|old| old.health_port);
+        let (old_claims, new_claims) = (old.as_ref().map(claims), new.as_ref().map(claims));
+        let old_port = old.as_ref().and_then(|old| old.health_port);
         let new_port = new.as_ref().and_then(|new| new.health_port);
-        let mut touched = self.claim(&owner, old_claims, new_claims);
+        let mut touched = self.touched(&owner, [&old_claims, &new_claims]);
         if old_port != new_port {
             for port in [old_port, new_port].into_iter().flatten() {
                 touched.extend(self.claims.rivals(&node_port_claims(port)));
             }
+        }
+        let before = self.compile_all(touched);
+        self.claim(&owner, old_claims, new_claims);
+        if old_port != new_port {
             if let Some(port) = old_port {
                 self.health.remove(&(port, name.clone()));
             }
@@ -256,11 +259,11 @@ impl ServiceIndex {
                 self.health.insert((port, name.clone()), 0);
             }
         }
-        match new {
-            Some(new) => self.services.insert(name, Box::new(new)),
+        match kept {
+            Some(kept) => self.services.insert(name, kept),
             None => self.services.remove(&name),
         };
-        self.recompile(&touched) | (old_port != new_port)
+        self.recompile(before) | (old_port != new_port)
     }
 
     fn set_pod(&mut self, name: ServiceName, new: Option<ParsedPod>) -> bool {
@@ -274,74 +277,87 @@ impl ServiceIndex {
             (pod.created, wanted.map(|w| w.claim).collect())
         };
         let (old_claims, new_claims) = (old.map(claims), new.as_ref().map(claims));
-        let touched = self.claim(&owner, old_claims, new_claims);
+        let before = self.compile_all(self.touched(&owner, [&old_claims, &new_claims]));
+        self.claim(&owner, old_claims, new_claims);
         match new {
             Some(new) => self.pods.insert(name, new),
             None => self.pods.remove(&name),
         };
-        self.recompile(&touched)
+        self.recompile(before)
     }
 
-    /// Changes an object's claims. Returns whom that touches, the object itself included.
-    fn claim(
-        &mut self,
-        owner: &Owner,
-        old: Option<(i64, Vec<Claim>)>,
-        new: Option<(i64, Vec<Claim>)>,
-    ) -> BTreeSet<Owner> {
+    /// Whom it touches that an object has these claims instead of those, the object itself included.
+    fn touched(&self, owner: &Owner, [old, new]: [&Option<Claimed>; 2]) -> BTreeSet<Owner> {
         let mut touched = BTreeSet::from([owner.clone()]);
-        if old == new {
-            return touched;
-        }
-        if let Some((created, claims)) = old {
-            self.claims.remove(owner, created, &claims);
-            touched.extend(self.claims.rivals(&claims));
-        }
-        if let Some((created, claims)) = new {
-            self.claims.add(owner, created, &claims);
-            touched.extend(self.claims.rivals(&claims));
+        if old != new {
+            for (_, claims) in [old, new].into_iter().flatten() {
+                touched.extend(self.claims.rivals(claims));
+            }
         }
         touched
     }
 
-    fn set_slice(&mut self, name: ServiceName, new: Option<ParsedSlice>) -> bool {
-        let old = self.slices.get(&name).map(|old| &**old);
-        if old == new.as_ref() {
+    /// Changes an object's claims.
+    fn claim(&mut self, owner: &Owner, old: Option<Claimed>, new: Option<Claimed>) {
+        if old == new {
+            return;
+        }
+        if let Some((created, claims)) = old {
+            self.claims.remove(owner, created, &claims);
+        }
+        if let Some((created, claims)) = new {
+            self.claims.add(owner, created, &claims);
+        }
+    }
+
+    fn set_slice(&mut self, mut name: ServiceName, mut new: Option<ParsedSlice>) -> bool {
+        let old = self.slices.get(&name);
+        let kept = new.as_ref().map(Compact::new);
+        if old == kept.as_ref() {
             return false;
         }
-        let mut touched = BTreeSet::new();
+        name.share(&self.slices);
+        let old = old.map(|old| old.get().service);
+        if let Some(new) = &mut new {
+            new.service.share(&self.services);
+        }
+        let services = old.iter().chain(new.as_ref().map(|new| &new.service));
+        let touched = services.map(|name| Owner::Service(name.clone())).collect();
+        let before = self.compile_all(touched);
         if let Some(old) = old {
-            touched.insert(Owner::Service(old.service.clone()));
-            self.slices_of.remove(&(old.service.clone(), name.clone()));
+            self.slices_of.remove(&(old, name.name.clone()));
         }
-        if let Some(new) = &new {
-            touched.insert(Owner::Service(new.service.clone()));
-            self.slices_of.insert((new.service.clone(), name.clone()));
-        }
-        let problems = new.as_ref().map(|new| new.problems.clone());
+        let problems = new.as_mut().map(|new| std::mem::take(&mut new.problems));
         let problems = problems.unwrap_or_default();
         let other = self.problems.set(Kind::EndpointSlice, &name, problems);
-        match new {
-            Some(new) => self.slices.insert(name, Box::new(new)),
+        if let Some(new) = new {
+            self.slices_of.insert((new.service, name.name.clone()));
+        }
+        match kept {
+            Some(kept) => self.slices.insert(name, kept),
             None => self.slices.remove(&name),
         };
-        self.recompile(&touched) | other
+        self.recompile(before) | other
     }
 
     fn set_zone(&mut self, zone: Option<String>) -> bool {
         if self.zone == zone {
             return false;
         }
-        self.zone = zone;
-        let has_zones = |slice: &&ParsedSlice| {
+        let has_zones = |slice: &ParsedSlice| {
             let mut endpoints = slice.endpoints.iter();
             endpoints.any(|e| !e.for_zones.is_empty())
         };
-        let slices = self.slices.values().map(|slice| &**slice).filter(has_zones);
-        let touched = slices.map(|slice| Owner::Service(slice.service.clone()));
-        self.recompile(&touched.collect())
+        let slices = self.slices.values().map(Compact::get).filter(has_zones);
+        let touched = slices.map(|slice| Owner::Service(slice.service)).collect();
+        let before = self.compile_all(touched);
+        self.zone = zone;
+        self.recompile(before)
     }
 }
+
+/// When an object was created, and what it claims.
+type Claimed = (i64, Vec<Claim>);
 
 /// As whoever has a NodePort claims it.
 fn node_port_claims(port: u16) -> Vec<Claim> {

@@ -25,7 +25,7 @@ impl ServiceIndex {
         };
         let services = self
             .services()
-            .map(|(name, s)| self.service_info(name, s, &kernel));
+            .map(|(name, s)| self.service_info(name, &s, &kernel));
         let pods = self
             .pods()
             .map(|(name, pod)| self.pod_info(name, pod, &kernel));
@@ -59,7 +59,7 @@ impl ServiceIndex {
         }
         let mut problems = self.problems_of(Kind::Service, name);
         for slice in self.slice_names(name) {
-            problems.extend(self.problems_of(Kind::EndpointSlice, slice));
+            problems.extend(self.problems_of(Kind::EndpointSlice, &slice));
         }
         ServiceInfo {
             namespace: name.namespace.to_string(),
@@ -90,7 +90,7 @@ impl ServiceIndex {
             cluster: true,
             local: true,
         };
-        let found = endpoints(name, (&port.port, v4), both, slices, self.zone());
+        let found = endpoints(name, (&port.port, v4), both, slices.iter(), self.zone());
         let policy = match kind {
             FrontendKind::ClusterIp => service.internal,
             _ => service.external,

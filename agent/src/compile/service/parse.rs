@@ -1,9 +1,11 @@
 //! From the objects to the few fields that count, with what is wrong in them.
 
+mod compact;
 mod pod;
 mod service;
 mod slice;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use weir_abi::{Addr, Proto};
 
+pub(super) use compact::Compact;
 pub(super) use pod::{ParsedPod, pod};
 pub(super) use service::{ParsedService, ServicePort, TrafficPolicy, service};
 pub(super) use slice::{NodeHint, ParsedEndpoint, ParsedSlice, Readiness, slice};
@@ -47,6 +50,26 @@ impl ServiceName {
         Self {
             namespace: namespace.into(),
             name: meta.name.as_deref().unwrap_or_default().into(),
+        }
+    }
+}
+
+impl ServiceName {
+    /// Shares its text with the same name among those of a map, or its namespace with a neighbour's.
+    pub(super) fn share<V>(&mut self, among: &BTreeMap<Self, V>) {
+        let before = among.range(..=&*self).next_back();
+        let after = || among.range(&*self..).next();
+        let Some((other, _)) = before
+            .filter(|(b, _)| b.namespace == self.namespace)
+            .or_else(after)
+        else {
+            return;
+        };
+        if other.name == self.name {
+            self.name = other.name.clone();
+        }
+        if other.namespace == self.namespace {
+            self.namespace = other.namespace.clone();
         }
     }
 }

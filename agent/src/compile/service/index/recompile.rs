@@ -6,47 +6,61 @@ use weir_abi::Proto;
 
 use super::super::claims::{Claim, FrontendKind, Owner};
 use super::super::compile::{self, Compiled, Wanted, WantedHostPort};
-use super::super::parse::{Problem, Readiness, ServiceName};
+use super::super::parse::{Compact, Problem, Readiness, ServiceName};
 use super::ServiceIndex;
 use crate::state::Kind;
 
+/// Objects, and what they came to before a change.
+pub(super) type Before = Vec<(Owner, Option<Compiled>)>;
+
 impl ServiceIndex {
-    /// Compiles these again; whether anything is another than before.
-    pub(super) fn recompile(&mut self, owners: &BTreeSet<Owner>) -> bool {
+    /// What these come to. That is not kept, but compiled again before it changes: it is several times
+    /// as large as what it follows from.
+    pub(super) fn compile_all(&self, owners: BTreeSet<Owner>) -> Before {
+        let owners = owners.into_iter();
+        owners
+            .map(|owner| {
+                let compiled = self.compile(&owner).0;
+                (owner, compiled)
+            })
+            .collect()
+    }
+
+    /// Compiles these again after a change; whether anything is another than before.
+    pub(super) fn recompile(&mut self, before: Before) -> bool {
         let mut any = false;
         let mut changed = Vec::new();
-        for owner in owners {
-            let (new, problems) = match owner {
-                Owner::Service(name) => self.compile_service(owner, name),
-                Owner::Pod(name) => self.compile_pod(owner, name),
-            };
-            let (kind, name) = match owner {
+        for (owner, old) in before {
+            let (new, problems) = self.compile(&owner);
+            let (kind, name) = match &owner {
                 Owner::Service(name) => (Kind::Service, name),
                 Owner::Pod(name) => (Kind::Pod, name),
             };
             any |= self.problems.set(kind, name, problems);
-            any |= self.count_health(owner);
-            let old = self.compiled.get(owner).map(|old| &**old);
-            if old != new.as_ref() {
-                changed.push((owner, new));
-            }
-        }
-        // All go before any comes: a frontend may pass from one object to another.
-        for (owner, _) in &changed {
-            if let Some(old) = self.compiled.remove(*owner) {
-                self.desired.remove(&old);
-                self.changed.note(&old);
+            any |= self.count_health(&owner);
+            if old != new {
+                changed.push((old, new));
             }
         }
         any |= !changed.is_empty();
-        for (owner, new) in changed {
-            if let Some(new) = new {
-                self.desired.add(&new);
-                self.changed.note(&new);
-                self.compiled.insert(owner.clone(), Box::new(new));
-            }
+        // All go before any comes: a frontend may pass from one object to another.
+        for old in changed.iter().filter_map(|(old, _)| old.as_ref()) {
+            self.desired.remove(old);
+            self.changed.note(old);
+        }
+        for new in changed.iter().filter_map(|(_, new)| new.as_ref()) {
+            self.desired.add(new);
+            self.changed.note(new);
         }
         any
+    }
+
+    /// What an object comes to, and what is wrong with it.
+    fn compile(&self, owner: &Owner) -> (Option<Compiled>, Vec<Problem>) {
+        match owner {
+            Owner::Service(name) => self.compile_service(owner, name),
+            Owner::Pod(name) => self.compile_pod(owner, name),
+        }
     }
 
     fn compile_service(
@@ -54,11 +68,11 @@ impl ServiceIndex {
         owner: &Owner,
         name: &ServiceName,
     ) -> (Option<Compiled>, Vec<Problem>) {
-        let Some(service) = self.services.get(name) else {
+        let Some(mut service) = self.services.get(name).map(Compact::get) else {
             return (None, Vec::new());
         };
-        let wanted = compile::wanted(service);
-        let mut problems = service.problems.clone();
+        let mut problems = std::mem::take(&mut service.problems);
+        let wanted = compile::wanted(&service);
         problems.extend(wanted.iter().filter_map(|w| self.lost(owner, &w.claim)));
         problems.extend(
             wanted
@@ -70,7 +84,7 @@ impl ServiceIndex {
             .filter(|w| self.has(owner, &w.claim))
             .collect();
         let slices = self.slices_of(name);
-        let compiled = compile::service(name, service, &owned, slices, self.zone());
+        let compiled = compile::service(name, &service, &owned, slices.iter(), self.zone());
         (Some(compiled), problems)
     }
 
@@ -113,14 +127,15 @@ impl ServiceIndex {
         let Owner::Service(name) = owner else {
             return false;
         };
-        let Some(service) = self.services.get(name) else {
+        let Some(service) = self.services.get(name).map(Compact::get) else {
             return false;
         };
         let Some(port) = service.health_port else {
             return false;
         };
         let v4 = service.cluster_ips.first().is_none_or(|addr| addr.is_v4());
-        let endpoints = self.slices_of(name).flat_map(|slice| &slice.endpoints);
+        let slices = self.slices_of(name);
+        let endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
         let ready = endpoints.filter(|e| e.is_local && e.readiness == Readiness::Ready);
         let ready: BTreeSet<_> = ready.map(|e| e.addr).filter(|a| a.is_v4() == v4).collect();
         let count = u32::try_from(ready.len()).unwrap_or(u32::MAX);
