@@ -8,6 +8,8 @@ fn main() {}
 mod sock_entry;
 #[cfg(target_arch = "bpf")]
 mod tc_entry;
+#[cfg(target_arch = "bpf")]
+mod xdp_entry;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -191,15 +191,6 @@ pub fn uplink_addr(ifindex: u32, v4: bool) -> Addr {
     unsafe { if v4 { (*found).addr4 } else { (*found).addr6 } }
 }
 
-/// A word of `CONFIG`.
-#[inline(always)]
-pub fn config(word: u32) -> u64 {
-    // SAFETY: an array's element; one aligned load.
-    CONFIG_MAP
-        .get_ptr(word)
-        .map_or(0, |value| unsafe { value.read_volatile() })
-}
-
 /// Answers to those outside in one tick of the clock, for each CPU.
 const ANSWERS_PER_TICK: u64 = 250;
 
@@ -229,6 +220,26 @@ fn lpm(key: &LpmKey) -> Key<[u32; 5]> {
     let [a, b, c, d] = key.addr;
     let family = u32::from_ne_bytes([key.family, 0, 0, 0]);
     Key::new(key.prefix_len, [family, a, b, c, d])
+}
+
+/// Whether this is the node's own address on an uplink, the source of what it translates.
+#[inline(always)]
+pub fn is_uplink_addr(ifindex: u32, addr: &Addr) -> bool {
+    let Some(found) = UPLINKS_MAP.get_ptr(ifindex) else {
+        return false;
+    };
+    // SAFETY: a map value is valid memory until the program ends.
+    let found = unsafe { &*found };
+    !addr.is_none() && (found.addr4 == *addr || found.addr6 == *addr)
+}
+
+/// Whether this is an uplink's own MAC address.
+#[inline(always)]
+pub fn is_uplink_mac(ifindex: u32, mac: [u8; 6]) -> bool {
+    UPLINKS_MAP
+        .get_ptr(ifindex)
+        // SAFETY: as above.
+        .is_some_and(|found| unsafe { (*found).mac } == mac)
 }
 
 /// Adds one to a counter, by its number.

@@ -5,4 +5,4 @@ mod ports;
 mod rewrite;
 
 pub use ports::{Candidate, NatPorts};
-pub use rewrite::translate;
+pub use rewrite::{difference, translate};

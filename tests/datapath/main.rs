@@ -30,3 +30,4 @@ mod services;
 mod tables;
 mod to_uplink;
 mod worlds;
+mod xdp;

@@ -206,10 +206,18 @@ fn a_udp_flow_from_outside_leaves_a_removed_backend_with_its_next_packet() {
             node.node_port(v4, PORT, Proto::UDP, &backends);
             let packet = Packet::udp(&there(family, 4000), b"?");
             let first = see(&arrives(node, &packet).packet).dport;
-            node.remove_backend(if first == 8080 { 7 } else { 8 });
+            // As the agent does it: first the frontend's new set, then the backend's state.
+            let (gone, left) = if first == 8080 {
+                (7, backends[1])
+            } else {
+                (8, backends[0])
+            };
+            node.node_port(v4, PORT, Proto::UDP, &[left]);
+            node.remove_backend(gone);
             let second = see(&arrives(node, &packet).packet).dport;
             assert_eq!(first + second, 8080 + 8081);
-            node.remove_backend(if second == 8080 { 7 } else { 8 });
+            node.node_port(v4, PORT, Proto::UDP, &[]);
+            node.remove_backend(left.0);
             arrives(node, &packet).expect(REDIRECTED, Counter::RefusedNoEndpoint);
         }
     });

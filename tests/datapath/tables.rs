@@ -200,6 +200,8 @@ impl Node {
         let info = UplinkInfo {
             addr4: crate::packets::Family::V4.node(),
             addr6: crate::packets::Family::V6.node(),
+            mac: crate::packets::MAC_UPLINK,
+            zero: 0,
         };
         let uplink = self.if_uplink;
         self.map("UPLINKS").insert(uplink, info, 0).unwrap();

@@ -63,6 +63,8 @@ mod tests {
             mtu: 1500,
             addresses: Vec::new(),
             sources: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+            mac: None,
+            kind: None,
         }
     }
 

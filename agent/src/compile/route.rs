@@ -170,6 +170,8 @@ fn uplink_info(uplink: &Uplink, facts: Facts<'_>, internal: &[IpAddr]) -> Uplink
     UplinkInfo {
         addr4: pick(true),
         addr6: pick(false),
+        mac: uplink.mac.map_or([0; 6], |mac| mac.0),
+        zero: 0,
     }
 }
 

@@ -133,6 +133,12 @@ pub(super) const KEYS: &[Key] = &[
         "How TCP from outside gets to a backend on another node, and back",
     ),
     key(
+        "xdp",
+        "auto|native|off",
+        Some("auto"),
+        "Uplinks whose driver carries known NodePort flows on by itself: hardware, all that can, none",
+    ),
+    key(
         "policy-established",
         "apply|keep",
         Some("apply"),

@@ -14,7 +14,10 @@ use weir_policy::Established;
 
 use crate::{
     compile::{nat_ports::NatPorts, node_port::NodePortAddresses, service::ServiceName},
-    dataplane::sizes::{MapLimits, RESIZABLE, Sizes},
+    dataplane::{
+        sizes::{MapLimits, RESIZABLE, Sizes},
+        xdp,
+    },
 };
 
 pub use layers::{ConfigError, Layers, Origin, Value};
@@ -72,6 +75,8 @@ pub struct Config {
     pub nat_ports: NatPorts,
     /// `node-port-mode`.
     pub node_port_mode: NodePortMode,
+    /// `xdp`: where the XDP program is used.
+    pub xdp: xdp::Mode,
     /// `policy-established`: what a change of policy means to flows that are already there.
     pub policy_established: Established,
     /// `verify-interval`: zero when switched off.
@@ -149,6 +154,7 @@ impl Config {
             socket_lb: layers.require("socket-lb", service::parse_socket_lb)?,
             nat_ports: layers.require("nat-ports", service::parse_nat_ports)?,
             node_port_mode: layers.require("node-port-mode", service::parse_node_port_mode)?,
+            xdp: layers.require("xdp", str::parse)?,
             policy_established: layers.require("policy-established", parse_established)?,
             verify_interval: layers.require("verify-interval", parse_duration)?,
             map_limits: map_limits(layers)?,

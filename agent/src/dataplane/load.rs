@@ -354,6 +354,7 @@ fn verified(name: &str, program: &mut Program) -> Result<(), Error> {
         Program::SchedClassifier(p) => p.load().map_err(|e| named(chain(&e))),
         Program::CgroupSockAddr(p) => p.load().map_err(|e| named(chain(&e))),
         Program::CgroupSock(p) => p.load().map_err(|e| named(chain(&e))),
+        Program::Xdp(p) => p.load().map_err(|e| named(chain(&e))),
         _ => Err(named(
             "a kind of program that this agent does not attach".into(),
         )),

@@ -26,6 +26,7 @@ pub mod slots;
 mod source_ranges;
 pub mod table;
 pub mod view;
+pub mod xdp;
 
 pub use counters::{Counters, NAMES as COUNTER_NAMES};
 pub use error::Error;

@@ -14,6 +14,7 @@ pub mod policy;
 mod report;
 mod services;
 mod verify;
+mod xdp;
 
 use std::{
     borrow::Cow,

@@ -4,9 +4,10 @@
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
 use weir_abi::node::{config, node_addr};
+use weir_api::status::Feature;
 use weir_net::{NetNs, Netlink};
 
-use super::endpoints::write_by_rename;
+use super::{endpoints::write_by_rename, xdp::XdpPart};
 use crate::{
     compile::{
         self,
@@ -41,6 +42,7 @@ pub struct NodePart {
     words: [(u32, u64); 2],
     file: PathBuf,
     written: Option<Vec<u8>>,
+    xdp: XdpPart,
     /// As last read.
     pub network: Network,
     /// As last found.
@@ -83,6 +85,7 @@ impl NodePart {
             ],
             file: config.state_dir.join(weir_api::node_file::NodeFile::NAME),
             written: None,
+            xdp: XdpPart::new(config),
             network,
             uplinks: Vec::new(),
             desired: Desired::default(),
@@ -148,6 +151,7 @@ impl NodePart {
             failures.push(e.to_string());
         }
         self.sync_uplinks(attacher, synced, &mut failures);
+        self.xdp.sync(&self.uplinks, synced, &mut failures);
         self.sync_routes(synced, &mut failures);
         self.sync_file(&mut failures);
         (problems, failures)
@@ -161,6 +165,11 @@ impl NodePart {
         let all = self.desired.node_addrs.iter();
         let serving = all.filter(|(_, value)| value.flags & node_addr::NODE_PORTS != 0);
         serving.map(|(addr, _)| addr.to_ip()).collect()
+    }
+
+    /// Where the XDP program runs.
+    pub fn xdp_feature(&self) -> Feature {
+        self.xdp.feature()
     }
 
     /// The hooks of uplinks that the object has programs for.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use weir_api::{
     endpoint::{AdoptRequest, Endpoint},
     error::{ApiError, Reason},
-    status::{Activity, Counts, Status},
+    status::{Activity, Counts, Feature, Status},
 };
 
 use super::{
@@ -176,7 +176,7 @@ impl Engine {
                 .chain(self.verify.problems())
                 .chain(self.health.problems())
                 .collect(),
-            features: self.kernel.features.list().to_vec(),
+            features: self.features(),
             pod_cidrs: self
                 .node
                 .desired
@@ -198,6 +198,16 @@ impl Engine {
                 routes_changed: self.node.routes_changed,
             },
         }
+    }
+}
+
+impl Engine {
+    /// The kernel's, and what is known of the devices, by name.
+    fn features(&self) -> Vec<Feature> {
+        let mut features = self.kernel.features.list().to_vec();
+        features.push(self.node.xdp_feature());
+        features.sort_by(|a, b| a.name.cmp(&b.name));
+        features
     }
 }
 

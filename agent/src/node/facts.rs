@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use weir_net::{
     IpNetwork, Netlink,
-    netlink::{Address, Link, Route, RouteKind},
+    netlink::{Address, Link, Mac, Route, RouteKind},
 };
 
 /// A device towards other machines.
@@ -21,6 +21,10 @@ pub struct Uplink {
     /// Those that the node may speak from to other machines, in the kernel's order: no link-local,
     /// tentative or deprecated ones.
     pub sources: Vec<IpAddr>,
+    /// Its MAC address, where it has one.
+    pub mac: Option<Mac>,
+    /// `veth`, `bond`, …; none for hardware.
+    pub kind: Option<String>,
 }
 
 /// A reading of the node's network.
@@ -99,6 +103,8 @@ impl Network {
                 mtu: link.mtu,
                 addresses: self.addresses_of(link.index),
                 sources: self.sources_of(link.index),
+                mac: link.mac,
+                kind: link.kind.clone(),
             })
             .collect();
         (uplinks, missing)

@@ -24,6 +24,10 @@ pub struct UplinkInfo {
     pub addr4: Addr,
     /// The node's IPv6 address on it, not a link-local one; `::` for none.
     pub addr6: Addr,
+    /// The device's MAC address.
+    pub mac: [u8; 6],
+    /// Always zero.
+    pub zero: u16,
 }
 
 /// Value of `NETNS`, keyed by the network namespace's cookie (`u64`, `SO_NETNS_COOKIE`): whose

@@ -40,7 +40,7 @@ impl NatPorts {
     #[inline(always)]
     pub fn new(own: bool) -> Self {
         let word = if own {
-            maps::config(config::NAT_PORTS) as u32
+            maps::config_word(config::NAT_PORTS) as u32
         } else {
             0xffff_8000
         };

@@ -23,6 +23,8 @@ fn uplink() -> Uplink {
         mtu: 1450,
         addresses: vec![net("192.0.2.1/24"), net("2001:db8::1/64")],
         sources: vec![ip("192.0.2.1"), ip("2001:db8::1")],
+        mac: None,
+        kind: None,
     }
 }
 
@@ -147,7 +149,7 @@ fn sources(on: &[&str], internal: &[&str], elsewhere: &[&str]) -> [String; 2] {
         node_ports: &NodePortAddresses::All,
     };
     let desired = compile(&[node("n1", &[], internal)], facts);
-    let UplinkInfo { addr4, addr6 } = desired.uplinks[&2];
+    let UplinkInfo { addr4, addr6, .. } = desired.uplinks[&2];
     [addr4, addr6].map(|addr| addr.to_ip().to_string())
 }
 
