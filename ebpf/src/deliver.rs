@@ -7,7 +7,7 @@ use crate::outcome::Outcome;
 use crate::packet::{Bytes, ETH_LEN, Kind, Packet};
 use crate::scratch::{Hook, Local, Scratch, Target};
 use crate::skb::{Failed, Skb};
-use crate::{answer, checksum, outside};
+use crate::{answer, checksum, dsr, outside};
 
 /// Answer of [`route`]: nothing stands in the way.
 pub const CLEAR: u32 = 0;
@@ -105,6 +105,9 @@ fn try_send(skb: Skb, s: &Scratch) -> u32 {
         return Outcome::drop(Counter::DropInternal).code();
     }
     if s.target == Target::UPLINK {
+        if dsr::announce(skb, s) == 0 {
+            return Outcome::drop(Counter::DropInternal).code();
+        }
         skb.redirect_neigh(s.target_ifindex);
         return Outcome::redirected(Counter::Forwarded).code();
     }

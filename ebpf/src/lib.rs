@@ -27,6 +27,6 @@ macro_rules! kernel {
 }
 
 kernel!(
-    answer, atomic, conntrack, deliver, dry_run, flow, fragment, icmp_error, maps, nat, neighbour,
-    open, outside, path, policy, scratch, skb, source, xdp,
+    answer, atomic, conntrack, deliver, dry_run, dsr, flow, fragment, icmp_error, maps, nat,
+    neighbour, open, outside, path, policy, scratch, skb, source, xdp,
 );

@@ -15,7 +15,7 @@ use crate::outcome::Outcome;
 use crate::service::{self, Ask, Asker, Frontend, Selection};
 use crate::nat::{Candidate, NatPorts};
 use crate::skb::Skb;
-use crate::{dry_run, flow, outside};
+use crate::{dry_run, dsr, flow, outside};
 
 /// Plans the way of a flow's first packet, or of one whose flow is not remembered.
 #[inline(never)]
@@ -29,6 +29,7 @@ pub fn plan(skb: Skb, s: &mut Scratch) -> u32 {
         }
     }
     flow::receiver(s);
+    dsr::accept(skb, s);
     if s.hook == Hook::FROM_UPLINK && s.translate != 0 {
         s.entry.uplink = skb.ifindex();
         let failed = outside::source(skb, s);
@@ -196,11 +197,24 @@ pub fn record(skb: Skb, s: &mut Scratch) -> u32 {
             Inserted::Full => Counter::DropConntrackFull as u32,
         };
     }
+    if s.entry.flags & flags::KEY_TRANSLATED != 0 {
+        // Translated at another node: nothing comes here under the other tuple.
+        s.entry.flags |= high(s.from_high != 0);
+        return match conntrack::insert_new(&s.key, &s.entry, s.now) {
+            Inserted::Yes | Inserted::Taken => 0,
+            Inserted::Full => Counter::DropConntrackFull as u32,
+        };
+    }
     s.entry.other = s.packet.tuple;
     s.entry.flags |= flags::KEY_TRANSLATED;
     s.ports = NatPorts::new(s.entry.flags & flags::SNAT != 0);
     for _ in 0..NatPorts::TRIES {
         match record_twin(skb, s) {
+            TAKEN if s.entry.flags & flags::DSR != 0 => {
+                if by_the_node(skb, s) != 0 {
+                    return Counter::DropNoRoute as u32;
+                }
+            }
             TAKEN => {}
             0 => return record_first(s),
             failed => return failed,
@@ -210,6 +224,14 @@ pub fn record(skb: Skb, s: &mut Scratch) -> u32 {
 }
 
 const TAKEN: u32 = u32::MAX;
+
+/// A flow that cannot have the client's own port at the backend goes there from the node's address.
+#[inline(never)]
+fn by_the_node(skb: Skb, s: &mut Scratch) -> u32 {
+    dsr::gives_up(s);
+    s.ports = NatPorts::new(true);
+    outside::own_source(skb, s)
+}
 
 /// Tries to write the translated tuple's entry: 0, [`TAKEN`] by another flow or by a socket, or what the
 /// packet is counted as.

@@ -5,7 +5,7 @@ use weir_abi::Addr;
 use weir_abi::conntrack::flags;
 use weir_abi::counter::Counter;
 
-use crate::maps;
+use crate::{dsr, maps};
 use crate::outcome::Outcome;
 use crate::scratch::{Hook, Local, Mode, Scratch};
 use crate::skb::{Failed, Skb};
@@ -18,6 +18,15 @@ pub fn source(skb: Skb, s: &mut Scratch) -> u32 {
     if s.to.is_present() || maps::is_node_addr(&s.out.dst) {
         return 0;
     }
+    if dsr::takes(s) != 0 {
+        return 0;
+    }
+    own_source(skb, s)
+}
+
+/// The node's address for a source. 0, or the code of what becomes of the packet.
+#[inline(never)]
+pub fn own_source(skb: Skb, s: &mut Scratch) -> u32 {
     let uplink = towards(skb, s);
     let addr = maps::uplink_addr(uplink, s.packet.family == 4);
     if addr.is_none() {

@@ -362,7 +362,9 @@ pub fn current_in<T: Tables>(tables: &T, id: BackendId, incarnation: u32) -> Opt
 #[cfg(target_arch = "bpf")]
 pub(crate) use kernel::Maps;
 #[cfg(target_arch = "bpf")]
-pub use kernel::{backend_usable, choose_for, current, frontend, has_services, is_service};
+pub use kernel::{
+    backend_usable, choose_for, current, frontend, has_services, is_external, is_service,
+};
 
 #[cfg(target_arch = "bpf")]
 mod kernel;

@@ -143,6 +143,13 @@ impl Skb {
         check(unsafe { bpf::bpf_skb_change_tail(self.0, len, 0) })
     }
 
+    /// Makes room behind the fixed part of the IP header.
+    #[inline(always)]
+    pub fn adjust_room(self, len: i32, mode: u32) -> Result<(), Failed> {
+        // SAFETY: scalars only.
+        check(unsafe { bpf::bpf_skb_adjust_room(self.0, len, mode, 0) })
+    }
+
     /// Copies bytes of the packet into part of a buffer.
     #[inline(always)]
     pub fn load_into(self, offset: u32, to: *mut u8, len: u32) -> Result<(), Failed> {

@@ -71,7 +71,7 @@ fn parse(frame: XdpFrame, s: &mut Scratch) -> u32 {
 fn is_known(s: &mut Scratch) -> u32 {
     let (tuple, proto) = (s.packet.tuple, s.packet.proto);
     s.now = conntrack::now();
-    if conntrack::find(s, &tuple, proto) == 0 || s.entry.flags & flags::SNAT == 0 {
+    if conntrack::find(s, &tuple, proto) == 0 || s.entry.flags & (flags::SNAT | flags::DSR) == 0 {
         return 0;
     }
     if !flow::translates(s) || maps::is_node_addr(&tuple.src) || maps::local_ifindex(&tuple.src) != 0
@@ -103,7 +103,7 @@ fn has_way(frame: XdpFrame, s: &mut Scratch) -> u32 {
     let ifindex = frame.ifindex();
     // Where the flow came from, or where its source was translated for.
     let right = if s.original != 0 {
-        maps::is_uplink_addr(ifindex, &s.out.src)
+        s.entry.flags & flags::DSR != 0 || maps::is_uplink_addr(ifindex, &s.out.src)
     } else {
         s.entry.uplink == ifindex
     };

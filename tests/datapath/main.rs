@@ -19,6 +19,7 @@ mod icmp;
 mod live;
 mod malformed;
 mod node_port;
+mod node_port_dsr;
 mod node_port_snat;
 mod own_node;
 mod packets;

@@ -149,6 +149,26 @@ pub fn is_service(dst: &Addr, port: PortBe, proto: Proto) -> bool {
         || !matches!(node_wide_in(&Maps, dst, port, proto), Frontend::NotAService)
 }
 
+/// Whether those outside may dial this: a frontend that is no ClusterIP's.
+#[inline(always)]
+pub fn is_external(addr: &Addr, port: PortBe, proto: Proto) -> bool {
+    let wide = ServiceKey {
+        addr: ServiceKey::node_wide(addr.is_v4()),
+        port,
+        proto,
+        scope: scope::EVERYONE,
+    };
+    if Maps.service(&wide).is_some() {
+        return true;
+    }
+    let marker = Maps.service(&ServiceKey::marker(*addr));
+    let own = ServiceKey {
+        addr: *addr,
+        ..wide
+    };
+    marker.is_some_and(|m| m.flags & marker::REFUSE_UNSERVED == 0) && Maps.service(&own).is_some()
+}
+
 /// Whether an address has frontends of its own.
 #[inline(always)]
 pub fn has_services(dst: &Addr) -> bool {

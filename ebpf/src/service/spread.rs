@@ -8,7 +8,7 @@ use weir_abi::service::{BackendState, Service, SetId, Slot, SlotKey};
 use super::{Ask, Pick, Tables, around, scale};
 
 /// Most slots that one choice looks at.
-pub(super) const WINDOW: u32 = 256;
+pub(super) const WINDOW: u32 = 128;
 /// What a client is to the choice: its address, port and protocol, with affinity its address only.
 #[inline(always)]
 pub(super) fn client_hash(ask: &Ask, affinity: bool) -> u64 {
