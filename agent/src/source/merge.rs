@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::state::{Change, Kept, ObjectKey};
+use crate::state::{ByKey, Change, Kept};
 
 /// What one reading of a file gave.
 #[derive(Debug, Default)]
@@ -20,27 +20,24 @@ pub(super) struct Parsed {
     pub warnings: Vec<String>,
 }
 
+/// Files that hold an object, sorted; the last one's version counts.
+type Files = Arc<[Arc<Path>]>;
+
 #[derive(Debug, Default)]
 struct File {
-    objects: BTreeMap<Arc<ObjectKey>, Kept>,
+    objects: BTreeSet<ByKey>,
     problems: Vec<String>,
-}
-
-/// What is known of an object, in whatever files it is.
-#[derive(Debug)]
-struct Held {
-    /// The files that hold it, sorted; the last one's version counts.
-    files: Vec<Arc<Path>>,
-    /// What has been announced.
-    announced: Kept,
+    /// This file alone: what holds most of its objects, which share this.
+    alone: Files,
 }
 
 /// The files of a directory tree, and what follows from them. There may be some ten thousand
-/// objects: keys, paths and packed objects are shared, not copied.
+/// objects: they are shared, not copied.
 #[derive(Debug, Default)]
 pub(super) struct Merge {
     files: BTreeMap<Arc<Path>, File>,
-    held: BTreeMap<Arc<ObjectKey>, Held>,
+    /// Objects as they have been announced.
+    held: BTreeMap<ByKey, Files>,
 }
 
 impl Merge {
@@ -55,18 +52,14 @@ impl Merge {
         let old = std::mem::take(&mut file.objects);
         // The document that does not parse may be any of those that were here before.
         let mut new = if errors.is_empty() {
-            BTreeMap::new()
+            BTreeSet::new()
         } else {
             old.clone()
         };
         for object in objects {
-            let key = object.key();
-            let known = self.held.get_key_value(&key);
-            let key = known.map_or_else(|| Arc::new(key), |(key, _)| Arc::clone(key));
-            new.insert(key, object);
+            new.replace(ByKey(object));
         }
-        let touched: BTreeSet<Arc<ObjectKey>> =
-            old.into_keys().chain(new.keys().cloned()).collect();
+        let touched: BTreeSet<ByKey> = old.into_iter().chain(new.iter().cloned()).collect();
         file.objects = new;
         file.problems = errors.into_iter().chain(warnings).collect();
         self.settle(path, touched)
@@ -82,7 +75,7 @@ impl Merge {
         let Some(file) = self.files.remove(path) else {
             return Vec::new();
         };
-        self.settle(path, file.objects.into_keys().collect())
+        self.settle(path, file.objects)
     }
 
     /// Every file that is known.
@@ -98,44 +91,40 @@ impl Merge {
             .collect()
     }
 
-    /// Brings `held` up to date for keys that `path` held or holds.
-    fn settle(&mut self, path: &Path, touched: BTreeSet<Arc<ObjectKey>>) -> Vec<Change<Kept>> {
+    /// Brings `held` up to date for objects that `path` held or holds.
+    fn settle(&mut self, path: &Path, touched: BTreeSet<ByKey>) -> Vec<Change<Kept>> {
+        if let Some((path, file)) = self.files.get_key_value(path)
+            && file.alone.is_empty()
+        {
+            let alone = [Arc::clone(path)].into();
+            self.files.entry(Arc::clone(path)).or_default().alone = alone;
+        }
         let mut changes = Vec::new();
         for key in touched {
             let file = self.files.get_key_value(path);
-            let holds = file.filter(|(_, file)| file.objects.contains_key(&key));
-            let held = self.held.get_mut(&key);
-            let mut files: Vec<Arc<Path>> =
-                held.as_ref().map_or_else(Vec::new, |h| h.files.clone());
+            let holds = file.filter(|(_, file)| file.objects.contains(&key));
+            let held = self.held.remove_entry(&key);
+            let mut files = held.as_ref().map_or_else(Vec::new, |(_, f)| f.to_vec());
             match (files.binary_search_by(|f| (**f).cmp(path)), holds) {
                 (Err(at), Some((path, _))) => files.insert(at, Arc::clone(path)),
                 (Ok(at), None) => drop(files.remove(at)),
                 _ => {}
             }
-            files.shrink_to_fit();
-            let winner = files
-                .last()
-                .and_then(|path| self.files.get(path)?.objects.get(&key))
-                .cloned();
-            match (winner, held) {
-                (Some(object), Some(held)) => {
-                    held.files = files;
-                    if held.announced != object {
-                        held.announced = object.clone();
-                        changes.push(Change::Apply(object));
-                    }
-                }
-                (Some(object), None) => {
-                    let announced = object.clone();
-                    self.held.insert(key, Held { files, announced });
-                    changes.push(Change::Apply(object));
-                }
-                (None, Some(_)) => {
-                    self.held.remove(&key);
-                    changes.push(Change::Delete((*key).clone()));
-                }
-                (None, None) => {}
+            let last = files.last().and_then(|path| self.files.get(path));
+            let winner = last.and_then(|file| Some((file, file.objects.get(&key)?)));
+            let Some((file, object)) = winner else {
+                changes.extend(held.map(|(object, _)| Change::Delete(object.0.key())));
+                continue;
+            };
+            let object = object.clone();
+            if held.is_none_or(|(announced, _)| announced.0 != object.0) {
+                changes.push(Change::Apply(object.0.clone()));
             }
+            let files = match files.len() {
+                1 => Arc::clone(&file.alone),
+                _ => files.into(),
+            };
+            self.held.insert(object, files);
         }
         changes
     }
@@ -178,8 +167,8 @@ mod tests {
         };
         merge
             .held
-            .iter()
-            .map(|(k, held)| (k.name.clone(), label(&held.announced)))
+            .keys()
+            .map(|object| (object.0.key().name, label(&object.0)))
             .collect()
     }
 

@@ -1,9 +1,12 @@
 //! The objects the agent knows, indexed, as plain data. Every source feeds the same state.
 
+mod by_key;
 mod object;
 mod packed;
+mod short;
 mod store;
 
+pub use by_key::{ByKey, Named};
 pub use object::{Kind, Object, ObjectKey};
 pub use packed::{Kept, Pack, Packed};
 pub use store::Store;

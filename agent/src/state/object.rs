@@ -12,6 +12,8 @@ use k8s_openapi::{
 };
 use weir_crd::ClusterNetworkPolicy;
 
+use super::Named;
+
 /// A kind of object that Weir reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -63,6 +65,19 @@ pub struct ObjectKey {
     pub namespace: String,
     /// Its name.
     pub name: String,
+}
+
+impl ObjectKey {
+    /// What has this key.
+    pub fn of(named: &impl Named) -> Self {
+        let (kind, namespace, name) = named.parts();
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            kind,
+            namespace: text(namespace),
+            name: text(name),
+        }
+    }
 }
 
 impl fmt::Display for ObjectKey {
@@ -128,7 +143,7 @@ impl Object {
 
     /// Its key; a namespaced object without a namespace is in `default`.
     pub fn key(&self) -> ObjectKey {
-        key_of(self.kind(), self.metadata())
+        ObjectKey::of(self)
     }
 
     /// The object as Kubernetes' JSON, with `apiVersion` and `kind`.
@@ -147,16 +162,19 @@ impl Object {
     }
 }
 
-/// The key of an object by its metadata.
-pub(super) fn key_of(kind: Kind, meta: &ObjectMeta) -> ObjectKey {
+impl Named for Object {
+    fn parts(&self) -> (Kind, &[u8], &[u8]) {
+        parts_of(self.kind(), self.metadata())
+    }
+}
+
+/// The key of an object by its metadata, in parts.
+pub(super) fn parts_of(kind: Kind, meta: &ObjectMeta) -> (Kind, &[u8], &[u8]) {
     let namespace = match meta.namespace.as_deref() {
         _ if !kind.is_namespaced() => "",
         None | Some("") => "default",
         Some(namespace) => namespace,
     };
-    ObjectKey {
-        kind,
-        namespace: namespace.to_owned(),
-        name: meta.name.clone().unwrap_or_default(),
-    }
+    let name = meta.name.as_deref().unwrap_or_default();
+    (kind, namespace.as_bytes(), name.as_bytes())
 }

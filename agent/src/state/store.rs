@@ -1,15 +1,16 @@
 //! All objects, by key.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 
-use super::{Change, Kept, Kind, Object, ObjectKey};
+use super::{ByKey, Change, Kept, Kind, Named, Object, ObjectKey};
 
 /// All objects, by key.
 #[derive(Debug, Default)]
 pub struct Store {
-    objects: BTreeMap<ObjectKey, Kept>,
+    objects: BTreeSet<ByKey>,
 }
 
 impl Store {
@@ -17,37 +18,39 @@ impl Store {
     pub fn apply<O: Into<Kept>>(&mut self, change: Change<O>) -> bool {
         match change {
             Change::Apply(object) => {
-                let object = object.into();
-                let key = object.key();
-                if self.objects.get(&key) == Some(&object) {
-                    return false;
+                let object = ByKey(object.into());
+                let is_new = self.objects.get(&object).map(|old| &old.0) != Some(&object.0);
+                if is_new {
+                    self.objects.replace(object);
                 }
-                self.objects.insert(key, object);
-                true
+                is_new
             }
-            Change::Delete(key) => self.objects.remove(&key).is_some(),
+            Change::Delete(key) => self.objects.remove(&key as &dyn Named),
         }
     }
 
     /// Every object, sorted by kind, namespace, name.
     pub fn iter(&self) -> impl Iterator<Item = Object> {
-        self.objects.values().map(|kept| kept.clone().unpack())
+        self.objects.iter().map(|kept| kept.0.clone().unpack())
     }
 
     /// Every object of one kind that is not packed (see [`Kept`]), sorted by namespace and name.
     pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Object> {
-        self.range(kind).filter_map(|(_, kept)| kept.plain())
+        self.range(kind).filter_map(Kept::plain)
     }
 
-    fn range(&self, kind: Kind) -> impl Iterator<Item = (&ObjectKey, &Kept)> {
+    fn range(&self, kind: Kind) -> impl Iterator<Item = &Kept> {
         let first = ObjectKey {
             kind,
             namespace: String::new(),
             name: String::new(),
         };
-        self.objects
-            .range(first..)
-            .take_while(move |(key, _)| key.kind == kind)
+        let first: Bound<&dyn Named> = Bound::Included(&first);
+        let from = self
+            .objects
+            .range::<dyn Named, _>((first, Bound::Unbounded));
+        from.map(|object| &object.0)
+            .take_while(move |object| object.parts().0 == kind)
     }
 
     /// How many objects there are.
@@ -67,7 +70,11 @@ impl Store {
 
     /// One object.
     pub fn get(&self, key: &ObjectKey) -> Option<Object> {
-        Some(self.objects.get(key)?.clone().unpack())
+        Some(self.find(key)?.clone().unpack())
+    }
+
+    fn find(&self, key: &ObjectKey) -> Option<&Kept> {
+        Some(&self.objects.get(key as &dyn Named)?.0)
     }
 
     /// A Pod by name.
@@ -77,7 +84,7 @@ impl Store {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         };
-        match self.objects.get(&key)?.plain()? {
+        match self.find(&key)?.plain()? {
             Object::Pod(pod) => Some(pod),
             _ => None,
         }
@@ -90,7 +97,7 @@ impl Store {
             namespace: String::new(),
             name: name.to_owned(),
         };
-        match self.objects.get(&key)?.plain()? {
+        match self.find(&key)?.plain()? {
             Object::Namespace(namespace) => Some(namespace),
             _ => None,
         }

@@ -8,7 +8,7 @@ use weir_agent::dataplane::table::Writes;
 use weir_agent::engine::policy::Policy;
 use weir_policy::{Established, Event, Limits};
 
-use crate::pins::{isolated, with_maps};
+use crate::pins::{isolated, with_policy_maps};
 use crate::stats::{Section, ms, percentile};
 use crate::world::{NODE, Size, policy, policy_name};
 
@@ -63,7 +63,7 @@ pub fn run(size: &Size, changes: usize) -> Result<Section> {
 }
 
 fn measure(size: &Size, changes: usize) -> Result<Section> {
-    let pins = with_maps("change")?;
+    let pins = with_policy_maps("change")?;
     let maps = PolicyMaps::open(&pins, &Writes::default())?;
     let mut policy = Policy::new(NODE, maps, Limits::default(), Established::Apply);
     for event in size.all() {

@@ -20,7 +20,7 @@ use weir_agent::engine::policy::Policy;
 use weir_agent::packet::{Flow, Macs, first};
 use weir_policy::{Established, Event, Limits};
 
-use crate::pins::{isolated, with_maps};
+use crate::pins::{isolated, with_policy_maps};
 use crate::stats::{Section, median};
 use crate::world::{NODE, Size};
 
@@ -111,7 +111,7 @@ struct Side {
 
 impl Side {
     fn new(name: &str, size: &Size) -> Result<Self> {
-        let pins = with_maps(name)?;
+        let pins = with_policy_maps(name)?;
         let maps = PolicyMaps::open(&pins, &Writes::default())?;
         let mut policy = Policy::new(NODE, maps, Limits::default(), Established::Apply);
         for event in size.all().chain([the_one()]) {

@@ -32,15 +32,20 @@ pub fn isolated<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'st
 }
 
 /// Sizes that the measured clusters fit in without growing.
-const SIZES: [(&str, u32); 4] = [
+const POLICY_SIZES: [(&str, u32); 4] = [
     (map::PEERS, 1 << 18),
     (map::DECISIONS, 1 << 18),
     (map::INTERVALS, 1 << 18),
     (map::IDS, 1 << 18),
 ];
 
-/// A bpffs with all maps of the agent's object, those of policy in [`SIZES`].
-pub fn with_maps(name: &str) -> Result<Pins> {
+/// A bpffs with all maps of the agent's object, those of policy in [`POLICY_SIZES`].
+pub fn with_policy_maps(name: &str) -> Result<Pins> {
+    with_maps(name, &POLICY_SIZES)
+}
+
+/// A bpffs with all maps of the agent's object, some of them in sizes to which an agent has them grow.
+pub fn with_maps(name: &str, sizes: &[(&str, u32)]) -> Result<Pins> {
     let dir = Path::new(ROOT).join(name);
     std::fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
     let none = None::<&str>;
@@ -53,8 +58,8 @@ pub fn with_maps(name: &str) -> Result<Pins> {
     for map in parsed.maps.keys().filter(|map| !map.starts_with('.')) {
         loader.map_pin_path(map, pins.map(map));
     }
-    for (map, size) in SIZES {
-        loader.map_max_entries(map, size);
+    for (map, size) in sizes {
+        loader.map_max_entries(map, *size);
     }
     loader.load(&object).context("loading the object")?;
     Ok(pins)

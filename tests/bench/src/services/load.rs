@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
+use weir_abi::map;
 use weir_agent::compile::service::ServiceIndex;
 use weir_agent::dataplane::pins::Pins;
 use weir_agent::dataplane::service::ServiceMaps;
+use weir_agent::dataplane::sizes::MapLimits;
 use weir_agent::dataplane::table::Writes;
 
 use super::world::World;
@@ -36,7 +38,7 @@ fn measure(load: &Load, changes: usize) -> Result<Section> {
         "Programming {} Services × {} endpoints into maps of a bpffs of its own",
         world.services, world.endpoints
     ));
-    let pins: Pins = with_maps("services")?;
+    let pins: Pins = with_maps("services", &sizes(world))?;
     let mut maps = ServiceMaps::open(&pins, &Writes::default())?;
     let mut index = ServiceIndex::default();
     // The objects are made one at a time: making them is not the agent's work.
@@ -93,6 +95,21 @@ fn measure(load: &Load, changes: usize) -> Result<Section> {
     );
     memory::maps(&pins.maps(), &mut section)?;
     Ok(section)
+}
+
+/// Maps that the world does not fit in at first, in the sizes to which an agent has them grow.
+fn sizes(world: &World) -> Vec<(&'static str, u32)> {
+    let backends = world.services * world.endpoints + 1;
+    let needs = [
+        (map::SERVICES, map::MAX_SERVICES, 2 * world.services),
+        (map::SLOTS, map::MAX_SLOTS, backends),
+        (map::BACKENDS, map::MAX_BACKENDS, backends),
+    ];
+    let short = needs
+        .into_iter()
+        .filter(|(_, first, n)| *n > *first as usize);
+    let grown = |(map, first, needed)| Some((map, MapLimits::default().grown(map, first, needed)?));
+    short.filter_map(grown).collect()
 }
 
 fn sync(maps: &mut ServiceMaps, index: &mut ServiceIndex, epoch: Instant) -> Result<()> {
