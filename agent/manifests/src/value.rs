@@ -1,8 +1,11 @@
 //! A YAML or JSON value that keeps the order of keys.
 
+use std::collections::HashMap;
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor,
+};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Number;
 
@@ -107,13 +110,28 @@ impl Serialize for Value {
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
+        Reader::AsJson.deserialize(deserializer)
     }
 }
 
-struct ValueVisitor;
+/// Reads a value of JSON.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reader {
+    /// As Go's JSON decoder does: of a key that stands twice the last one counts.
+    AsJson,
+    /// Only what means the same if it is read as YAML, with nothing to say of it.
+    Plain,
+}
 
-impl<'de> Visitor<'de> for ValueVisitor {
+impl<'de> DeserializeSeed<'de> for Reader {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -137,9 +155,10 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_f64<E: de::Error>(self, n: f64) -> Result<Value, E> {
-        match Number::from_f64(n) {
-            Some(number) => Ok(Value::Number(number)),
-            None => Err(E::custom("a number that JSON cannot hold")),
+        match (self, Number::from_f64(n)) {
+            (Self::AsJson, Some(number)) => Ok(Value::Number(number)),
+            (Self::AsJson, None) => Err(E::custom("a number that JSON cannot hold")),
+            (Self::Plain, _) => Err(E::custom("a number that YAML may read in another way")),
         }
     }
 
@@ -149,7 +168,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(element) = seq.next_element()? {
+        while let Some(element) = seq.next_element_seed(self)? {
             list.push(element);
         }
         Ok(Value::Array(list))
@@ -157,20 +176,44 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut entries: Vec<(String, Value)> = Vec::new();
-        let mut index = std::collections::HashMap::new();
-        while let Some((key, value)) = map.next_entry::<String, Value>()? {
-            match index.get(&key) {
-                // As Go's JSON decoder: the last one counts.
-                Some(at) => {
-                    let at: usize = *at;
-                    entries[at].1 = value;
-                }
-                None => {
-                    index.insert(key.clone(), entries.len());
+        let mut index = Index::default();
+        while let Some(key) = map.next_key::<String>()? {
+            let value = map.next_value_seed(self)?;
+            match (index.find(&entries, &key), self) {
+                (Some(_), Self::Plain) => return Err(A::Error::custom("a key stands twice")),
+                (Some(at), Self::AsJson) => entries[at].1 = value,
+                (None, _) => {
+                    index.note(&key, entries.len());
                     entries.push((key, value));
                 }
             }
         }
         Ok(Value::Object(entries))
+    }
+}
+
+/// Where keys stand in a mapping; most have so few that looking at all is faster than hashing.
+#[derive(Debug, Default)]
+struct Index(HashMap<String, usize>);
+
+impl Index {
+    /// Mappings with more entries are indexed.
+    const FEW: usize = 16;
+
+    fn find(&mut self, entries: &[(String, Value)], key: &str) -> Option<usize> {
+        if entries.len() <= Self::FEW {
+            return entries.iter().position(|(k, _)| k == key);
+        }
+        if self.0.is_empty() {
+            let keys = entries.iter().enumerate();
+            self.0 = keys.map(|(at, (k, _))| (k.clone(), at)).collect();
+        }
+        self.0.get(key).copied()
+    }
+
+    fn note(&mut self, key: &str, at: usize) {
+        if !self.0.is_empty() {
+            self.0.insert(key.to_owned(), at);
+        }
     }
 }

@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
+use serde::de::DeserializeSeed as _;
 
 use crate::scalar;
-use crate::value::Value;
+use crate::value::{Reader, Value};
 
 /// Values that aliases may add to one document; beyond lies a "billion laughs".
 const MAX_ALIASED: usize = 1_000_000;
@@ -66,9 +67,31 @@ pub fn documents(text: &str) -> Vec<Document> {
     }
     let mut documents = Vec::new();
     for (line, part) in split(text) {
-        parse_part(part, line, &mut documents);
+        match plain_json(part, line) {
+            Some(document) => documents.push(document),
+            None => parse_part(part, line, &mut documents),
+        }
     }
     documents
+}
+
+/// A part that is one JSON object, which is read many times as fast as JSON. `None` also if YAML
+/// says more of it, or may read it in another way.
+fn plain_json(part: &str, first_line: usize) -> Option<Document> {
+    let after = part.strip_prefix("---").unwrap_or(part);
+    let text = after.trim_start();
+    if !text.starts_with('{') {
+        return None;
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = Reader::Plain.deserialize(&mut deserializer).ok()?;
+    deserializer.end().ok()?;
+    let blank = &after[..after.len() - text.len()];
+    Some(Document {
+        line: first_line + blank.matches('\n').count(),
+        value: Ok(value),
+        duplicate_keys: Vec::new(),
+    })
 }
 
 /// One JSON value after the other.

@@ -181,3 +181,27 @@ fn keys_keep_their_order_and_duplicates_are_told() {
     );
     assert_eq!(document.duplicate_keys, [(4, "a".to_owned())]);
 }
+
+#[test]
+fn a_json_document_between_others_is_what_yaml_makes_of_it() {
+    let wide: String = (0..40).map(|n| format!(r#""k{n}": {n}, "#)).collect();
+    let texts = [
+        r#"{"a": "x\n\"\u00fc\"", "b": [1, -2, {}, []], "c": null, "d": {"80": true}}"#,
+        r#"{"a": 1.5, "b": 1e3, "c": 18446744073709551616, "d": -0}"#,
+        r#"{"a": 1, "b": {"x": 1, "x": 2}}"#,
+        &format!(r#"{{{wide}"k7": "again"}}"#),
+        r#"{"a": &x 1, "b": *x, plain: yes, 'c': 012}"#,
+        "{\"a\": \"two\n  lines\"}",
+        "{\"a\": 1} # says nothing",
+        r#"{"a": 1,}"#,
+    ];
+    for text in texts {
+        let alone = format!("first: 1\n---\n\n{text}\n---\nlast: 1\n");
+        // A comment is not JSON.
+        let commented = format!("first: 1\n---\n\n{text} # Comment\n---\nlast: 1\n");
+        let documents = yaml::documents(&alone);
+        assert_eq!(documents, yaml::documents(&commented), "{text}");
+        assert_eq!(documents.len(), 3, "{text}");
+        assert_eq!(documents[1].line, 4, "{text}");
+    }
+}
