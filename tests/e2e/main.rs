@@ -23,6 +23,8 @@ mod services;
 mod services_inside;
 mod services_load;
 mod services_outside;
+mod services_policy;
+mod services_rules;
 mod services_world;
 mod spoof;
 mod streams;

@@ -84,6 +84,29 @@ fn a_pod_reaches_itself_through_a_node_port() {
 }
 
 #[test]
+fn a_load_balancers_address_in_mode_proxy_is_not_served_to_pods_either() {
+    let addresses: [IpAddr; 2] = ["198.51.100.20", "2001:db8:20::20"].map(|a| a.parse().unwrap());
+    let of_mode = |mode: &str| {
+        let ingress = addresses.map(|ip| json!({"ip": ip.to_string(), "ipMode": mode}));
+        node_port().load_balancer(json!(ingress))
+    };
+    let world = World::new(2, of_mode("VIP"), &[1]);
+    let pods = clients(&world);
+    for (mode, served) in [("VIP", true), ("Proxy", false)] {
+        of_mode(mode).apply(&world.lab).unwrap();
+        for (pod, address) in pods.iter().flat_map(|pod| addresses.map(|a| (pod, a))) {
+            crate::services_world::eventually(|| {
+                let probe = ask(address, PORT, Proto::Tcp).timeout_ms(700);
+                let outcome = pod.probe(probe).unwrap();
+                (matches!(outcome, Outcome::Answer { .. }) == served)
+                    .then_some(())
+                    .ok_or_else(|| format!("{mode}: {} to {address}: {outcome:?}", pod.key()))
+            });
+        }
+    }
+}
+
+#[test]
 fn without_endpoints_pods_and_nodes_are_refused_at_once() {
     let world = World::new(2, node_port(), &[]);
     let clients = clients(&world);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde_json::json;
-use weir_lab::{Backend, Listen, Outcome, OutsideClient, PodSpec, Proto, ServiceSpec};
+use weir_lab::{Backend, Listen, Outcome, OutsideClient, PodSpec, Proto};
 
 use crate::services_world::{
     FAMILIES, NODE_PORT, PORT, PROTOS, TARGET, World, answer, ask, ask_in_vain, client, cluster_ip,
@@ -300,45 +300,4 @@ fn a_node_port_takes_terminating_endpoints_only_while_none_is_ready() {
         .unwrap();
     world.await_active(&[one]);
     assert!(FAMILIES.iter().all(|&v4| reached(v4) == only(one)));
-}
-
-#[test]
-fn a_policy_that_denies_a_client_outside_denies_it_through_a_node_port() {
-    for traffic in ["Cluster", "Local"] {
-        let spec: ServiceSpec = node_port().with("externalTrafficPolicy", json!(traffic));
-        let world = World::new(2, spec, &[0]);
-        let denied = world.another_outside();
-        let blocks: Vec<_> = [("172.18.0.200/32"), ("fd00:18::200/128")]
-            .map(|cidr| json!({"ipBlock": {"cidr": cidr}}))
-            .to_vec();
-        world.apply(&json!({
-            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-            "metadata": {"namespace": "default", "name": "web"},
-            "spec": {
-                "podSelector": {"matchLabels": {"app": "web"}},
-                "policyTypes": ["Ingress"], "ingress": [{"from": blocks}],
-            },
-        }));
-        for v4 in FAMILIES {
-            let node = world.node(0, v4);
-            eventually(|| {
-                match denied
-                    .probe(ask_in_vain(node, NODE_PORT, Proto::Tcp))
-                    .unwrap()
-                {
-                    Outcome::Timeout { .. } => Ok(()),
-                    other => Err(format!("{traffic}: denied, but {other:?}")),
-                }
-            });
-            for proto in PROTOS {
-                let outcome = world.outside.probe(ask(node, NODE_PORT, proto)).unwrap();
-                answer(&outcome, node, &format!("{traffic}, {proto:?}, allowed"));
-                let outcome = denied.probe(ask_in_vain(node, NODE_PORT, proto)).unwrap();
-                assert!(
-                    matches!(outcome, Outcome::Timeout { .. }),
-                    "{traffic}: {outcome:?}"
-                );
-            }
-        }
-    }
 }

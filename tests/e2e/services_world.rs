@@ -74,7 +74,16 @@ pub fn client(lab: &Lab, name: &str, node: usize, covered: bool) -> Arc<Pod> {
 impl World {
     /// `nodes` nodes with a backend on each, and `spec` served by those with the numbers in `serving`.
     pub fn new(nodes: u8, spec: ServiceSpec, serving: &[usize]) -> Self {
-        let lab = Lab::builder().nodes(nodes).start().unwrap();
+        Self::with_args(&[], nodes, spec, serving)
+    }
+
+    /// The same with arguments for the agents.
+    pub fn with_args(args: &[&str], nodes: u8, spec: ServiceSpec, serving: &[usize]) -> Self {
+        let builder = Lab::builder().nodes(nodes);
+        let builder = args
+            .iter()
+            .fold(builder, |builder, arg| builder.agent_arg(arg));
+        let lab = builder.start().unwrap();
         let backends: Vec<Arc<Pod>> = (0..usize::from(nodes))
             .map(|node| server(&lab, &format!("b{}", node + 1), node))
             .collect();
