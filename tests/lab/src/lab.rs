@@ -18,7 +18,7 @@ use crate::node::{Holder, Node};
 use crate::pod::{Pod, PodSpec};
 use crate::runtime::{self, Attachment};
 use crate::spawn::{Place, run_in};
-use crate::{fabric, netlink, registry};
+use crate::{fabric, netlink, node, registry};
 
 /// What a lab is to be; see [`Lab::builder`].
 #[derive(Clone, Debug)]
@@ -79,7 +79,7 @@ impl LabBuilder {
                 node.launch_agent()?;
             }
             for node in &lab.nodes {
-                node.await_ready(std::time::Duration::from_secs(30))?;
+                node.await_ready(node::READY)?;
             }
         }
         Ok(lab)

@@ -19,6 +19,10 @@ use crate::{bin, cgroup};
 /// The uplink's name on every node.
 pub const UPLINK: &str = "eth0";
 
+/// How long an agent may take until it is ready: the kernel verifies its programs for seconds of processor
+/// time, and agents of several labs may do so at once.
+pub const READY: Duration = Duration::from_secs(90);
+
 /// A process that holds namespaces.
 #[derive(Debug)]
 pub struct Holder {
@@ -177,10 +181,10 @@ impl Node {
     /// Starts the agent and waits until it is ready to serve ADD.
     ///
     /// # Errors
-    /// When it ends, or is not ready after 30 s; the end of its log is in the message.
+    /// When it ends, or is not ready in time; the end of its log is in the message.
     pub fn start_agent(&self) -> Result<()> {
         self.launch_agent()?;
-        self.await_ready(Duration::from_secs(30))
+        self.await_ready(READY)
     }
 
     /// Starts the agent and does not wait.

@@ -28,6 +28,8 @@ pub struct Backend<'a> {
     pub terminating: bool,
     /// `hints.forNodes`.
     pub for_nodes: Vec<String>,
+    /// `hints.forZones`.
+    pub for_zones: Vec<String>,
 }
 
 impl<'a> Backend<'a> {
@@ -40,6 +42,7 @@ impl<'a> Backend<'a> {
             serving: true,
             terminating: false,
             for_nodes: Vec::new(),
+            for_zones: Vec::new(),
         }
     }
 
@@ -70,6 +73,13 @@ impl<'a> Backend<'a> {
         self
     }
 
+    /// The same, with a hint that it is for clients in these zones.
+    #[must_use]
+    pub fn for_zones(mut self, zones: &[&str]) -> Self {
+        self.for_zones = zones.iter().map(ToString::to_string).collect();
+        self
+    }
+
     fn endpoint(&self, lab: &Lab, v4: bool) -> Value {
         let pod = self.pod;
         let address = if v4 { pod.v4() } else { pod.v6() };
@@ -83,9 +93,11 @@ impl<'a> Backend<'a> {
                 "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid,
             },
         });
-        if !self.for_nodes.is_empty() {
-            let nodes: Vec<Value> = self.for_nodes.iter().map(|n| json!({"name": n})).collect();
-            endpoint["hints"] = json!({"forNodes": nodes});
+        for (hint, names) in [("forNodes", &self.for_nodes), ("forZones", &self.for_zones)] {
+            if !names.is_empty() {
+                let names: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
+                endpoint["hints"][hint] = json!(names);
+            }
         }
         endpoint
     }
