@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use serde_json::json;
 use weir_lab::control::Control;
-use weir_lab::{Backend, Outcome, Pod, Proto};
+use weir_lab::{Backend, Listen, Outcome, Pod, PodSpec, Proto};
 
 use crate::services_world::{
-    FAMILIES, NODE_PORT, PORT, PROTOS, World, answer, ask, client, cluster_ip, node_port, server,
-    vip,
+    FAMILIES, NODE_PORT, PORT, PROTOS, TARGET, World, answer, ask, client, cluster_ip, node_port,
+    server, vip,
 };
 
 /// A pod on the first node that the socket hooks cover, and one that they do not.
@@ -78,6 +78,47 @@ fn a_pod_reaches_itself_through_a_node_port() {
                 let outcome = pod.probe(ask(address, NODE_PORT, proto)).unwrap();
                 let from = answer(&outcome, address, &format!("{proto:?} by {address}"));
                 assert_eq!(from, pod.key());
+            }
+        }
+    }
+}
+
+#[test]
+fn pods_and_nodes_reach_a_host_port() {
+    let world = World::new(2, cluster_ip(), &[0]);
+    let ports = PROTOS
+        .map(|proto| json!({"containerPort": TARGET, "hostPort": 18080, "protocol": proto.name()}));
+    let mut spec = PodSpec::new("default", "hosted", 0);
+    for proto in PROTOS {
+        let port = TARGET;
+        spec = spec.port(Listen { proto, port }, "");
+    }
+    spec.object["spec"]["containers"][0]["ports"] = json!(ports);
+    let hosted = world.lab.add_pod(&spec).unwrap();
+    let pods = clients(&world);
+    let hosts = [0, 1].map(|node| world.on_node(node));
+    let there = client(&world.lab, "there", 1, true);
+    for v4 in FAMILIES {
+        let address = world.node(0, v4);
+        for control in [
+            &pods[0].control,
+            &pods[1].control,
+            &there.control,
+            &hosted.control,
+            &hosts[0],
+            &hosts[1],
+        ] {
+            crate::services_world::eventually(|| {
+                let outcome = control.probe(ask(address, 18080, Proto::Tcp)).unwrap();
+                match outcome {
+                    Outcome::Answer { .. } => Ok(()),
+                    other => Err(format!("{control:?} to {address}: {other:?}")),
+                }
+            });
+            for proto in PROTOS {
+                let outcome = control.probe(ask(address, 18080, proto)).unwrap();
+                let from = answer(&outcome, address, &format!("{control:?} {proto:?}"));
+                assert_eq!(from, hosted.key());
             }
         }
     }

@@ -2,17 +2,21 @@
 //! Services that are left alone, health checks, sockets left to the packet path.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use serde_json::json;
+use weir_abi::map;
 use weir_api::service::ServiceInfo;
 use weir_lab::netlink;
 use weir_lab::node::UPLINK;
-use weir_lab::spawn::run_in;
-use weir_lab::{Backend, Outcome, Pod, Proto, ServiceSpec};
+use weir_lab::spawn::{Place, run_in};
+use weir_lab::{Backend, Exchange, Outcome, OutsideClient, Pod, Proto, ServiceSpec};
+use weir_tests::maps;
 
 use crate::services_world::{
-    FAMILIES, NODE_PORT, PORT, TARGET, World, answer, ask, ask_in_vain, client, cluster_ip,
+    FAMILIES, NODE_PORT, PORT, PROTOS, TARGET, World, answer, ask, ask_in_vain, client, cluster_ip,
     eventually, node_port, vip,
 };
 
@@ -155,6 +159,90 @@ fn a_service_that_is_skipped_or_another_proxys_is_left_alone() {
                 "{} to {vip}: {outcome:?}",
                 client.key()
             );
+        }
+    }
+}
+
+/// Status code and headers that a client outside is answered with.
+fn http(client: &OutsideClient, at: SocketAddr) -> anyhow::Result<(u16, String)> {
+    run_in(&Place::of_process(client.control.pid())?.net_only(), || {
+        let limit = Duration::from_secs(4);
+        let mut stream = TcpStream::connect_timeout(&at, limit)?;
+        stream.set_read_timeout(Some(limit))?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page)?;
+        let code = page.split(' ').nth(1).unwrap_or_default().parse()?;
+        Ok((code, page.to_ascii_lowercase()))
+    })
+}
+
+#[test]
+fn a_load_balancer_is_told_by_http_which_nodes_have_a_ready_endpoint() {
+    const CHECK: u16 = 32123;
+    let ingress = json!([{"ip": "198.51.100.20"}, {"ip": "2001:db8:20::20"}]);
+    let spec = node_port()
+        .with("externalTrafficPolicy", json!("Local"))
+        .with("healthCheckNodePort", json!(CHECK))
+        .load_balancer(ingress);
+    let world = World::new(2, spec, &[0]);
+    for serving in [0, 1] {
+        world.serve(&[serving]);
+        for (node, v4) in [0, 1].iter().flat_map(|&n| FAMILIES.map(|v4| (n, v4))) {
+            let at = SocketAddr::new(world.node(node, v4), CHECK);
+            let (code, local) = if node == serving { (200, 1) } else { (503, 0) };
+            eventually(|| {
+                let (got, page) = http(&world.outside, at).map_err(|e| format!("{at}: {e:#}"))?;
+                let weight = format!("x-load-balancing-endpoint-weight: {local}\r\n");
+                (got == code && page.contains(&weight))
+                    .then_some(())
+                    .ok_or(format!("{at}: {code} expected: {page}"))
+            });
+        }
+    }
+}
+
+/// How many connections the socket hooks of a node remember.
+fn socket_connections(world: &World, node: usize) -> usize {
+    let pins = world.lab.nodes[node].path("/sys/fs/bpf/weir");
+    let layout = std::fs::read_dir(&pins).unwrap().find_map(|entry| {
+        let maps = entry.unwrap().path().join("maps");
+        maps.is_dir().then_some(maps)
+    });
+    let snapshot = maps::pinned(&layout.unwrap()).unwrap();
+    snapshot[map::SOCK_CONNS].len()
+}
+
+#[test]
+fn sockets_of_pods_are_left_to_the_packet_path_where_the_key_says_so() {
+    for (key, in_pods) in [("--socket-lb=all", 1), ("--socket-lb=host-only", 0)] {
+        let world = World::with_args(&[key], 1, node_port(), &[0]);
+        let pod = client(&world.lab, "client", 0, true);
+        let host = world.on_node(0);
+        for v4 in FAMILIES {
+            for (control, wanted) in [(&pod.control, in_pods), (&host, 1)] {
+                eventually(|| match socket_connections(&world, 0) {
+                    0 => Ok(()),
+                    other => Err(format!("{other} connections are left")),
+                });
+                for proto in PROTOS {
+                    let outcome = control.probe(ask(vip(v4), PORT, proto)).unwrap();
+                    answer(&outcome, vip(v4), &format!("{key} {proto:?}"));
+                }
+                let target = SocketAddr::new(vip(v4), PORT);
+                let exchange = Exchange {
+                    target,
+                    proto: Proto::Tcp,
+                    every_ms: 5,
+                };
+                let running = control.exchange(exchange).unwrap();
+                eventually(|| match socket_connections(&world, 0) {
+                    found if found == wanted => Ok(()),
+                    other => Err(format!("{key} {control:?}: {other} connections")),
+                });
+                let report = running.stop().unwrap();
+                assert_eq!(report.error, None, "{key} {control:?}");
+            }
         }
     }
 }
