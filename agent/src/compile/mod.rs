@@ -8,3 +8,4 @@ pub mod node_port;
 pub mod policy;
 pub mod route;
 pub mod service;
+pub mod sock_close;
