@@ -70,3 +70,13 @@ families! {
         assert_eq!(ask(&direct), 1);
     }
 }
+
+#[test]
+fn a_kernel_that_closes_sockets_is_known_by_asking_it() {
+    crate::rig::isolated(|| {
+        let diag = SockDiag::open().unwrap();
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            assert!(diag.can_destroy(protocol).unwrap());
+        }
+    });
+}

@@ -68,7 +68,14 @@ impl SockDiag {
     pub fn connected(&self, protocol: Protocol) -> Result<Vec<Connected>> {
         let mut found = Vec::new();
         for family in [libc::AF_INET as u8, libc::AF_INET6 as u8] {
-            let request = request(BY_FAMILY, REQUEST | DUMP, family, protocol, &[0; ID]);
+            let request = request(
+                BY_FAMILY,
+                REQUEST | DUMP,
+                family,
+                protocol,
+                CONNECTED,
+                &[0; ID],
+            );
             self.ask("SOCK_DIAG_BY_FAMILY", &request, |body| {
                 found.extend(connected(body, protocol));
             })?;
@@ -85,7 +92,28 @@ impl SockDiag {
             id,
             ..
         } = socket;
-        let request = request(DESTROY, REQUEST | ACK, *family, *protocol, id);
+        self.destroy_by_id(*family, *protocol, id)
+    }
+
+    /// Whether the kernel can list and close sockets of the protocol: asked by closing one that cannot
+    /// be, as its port is 0. A kernel that has the protocol's module as a file loads it.
+    pub fn can_destroy(&self, protocol: Protocol) -> Result<bool> {
+        let family = libc::AF_INET as u8;
+        // Of no state: nothing is listed, but an error tells that the module is missing.
+        let none = request(BY_FAMILY, REQUEST | DUMP, family, protocol, 0, &[0; ID]);
+        match self.ask("SOCK_DIAG_BY_FAMILY", &none, |_| {}) {
+            Err(e) if e.is_gone() => return Ok(false),
+            listed => listed?,
+        }
+        match self.destroy_by_id(family, protocol, &[0; ID]) {
+            Err(e) if e.errno() == Some(libc::EOPNOTSUPP) => Ok(false),
+            Err(e) if e.is_gone() => Ok(true),
+            closed => closed.map(|()| true),
+        }
+    }
+
+    fn destroy_by_id(&self, family: u8, protocol: Protocol, id: &[u8; ID]) -> Result<()> {
+        let request = request(DESTROY, REQUEST | ACK, family, protocol, CONNECTED, id);
         self.ask("SOCK_DESTROY", &request, |_| {})
     }
 
@@ -103,10 +131,10 @@ impl SockDiag {
             let mut rest = &buffer[..];
             while let Some((kind, body, next)) = message(rest) {
                 match kind {
-                    NLMSG_DONE => return Ok(()),
-                    NLMSG_ERROR => {
+                    // The end of a list carries an error, too: a module that is missing, for one.
+                    NLMSG_DONE | NLMSG_ERROR => {
                         return match word(body, 0).map_or(0, i32::from_ne_bytes) {
-                            0 => Ok(()),
+                            0.. => Ok(()),
                             code => Err(fail(std::io::Error::from_raw_os_error(-code))),
                         };
                     }
@@ -131,7 +159,14 @@ fn word(bytes: &[u8], at: usize) -> Option<[u8; 4]> {
     bytes.get(at..at + 4)?.try_into().ok()
 }
 
-fn request(kind: u16, flags: u16, family: u8, protocol: Protocol, id: &[u8; ID]) -> Vec<u8> {
+fn request(
+    kind: u16,
+    flags: u16,
+    family: u8,
+    protocol: Protocol,
+    states: u32,
+    id: &[u8; ID],
+) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER + BODY);
     bytes.extend(((HEADER + BODY) as u32).to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
@@ -139,7 +174,7 @@ fn request(kind: u16, flags: u16, family: u8, protocol: Protocol, id: &[u8; ID])
     // Sequence and port numbers: one request at a time, on a socket that asks nothing else.
     bytes.extend([0; 8]);
     bytes.extend([family, protocol as u8, 0, 0]);
-    bytes.extend(CONNECTED.to_ne_bytes());
+    bytes.extend(states.to_ne_bytes());
     bytes.extend(id);
     bytes
 }

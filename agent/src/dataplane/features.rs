@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use weir_api::status::Feature;
+use weir_net::sock_diag::{Protocol, SockDiag};
 
 use super::Error;
 
@@ -19,6 +20,8 @@ pub struct Features {
     pub release: String,
     /// Programs are attached by tcx links; otherwise by clsact filters.
     pub tcx: bool,
+    /// Sockets of TCP and UDP can be closed (`SOCK_DESTROY`).
+    pub sock_destroy: bool,
     list: Vec<Feature>,
 }
 
@@ -33,10 +36,16 @@ impl Features {
         let sctp = fs::read_to_string("/proc/net/protocols").is_ok_and(|p| p.contains("SCTP"));
         let ipv6 = Path::new("/proc/sys/net/ipv6").exists();
         let btf = Path::new("/sys/kernel/btf/vmlinux").exists();
-        Self::of(release.trim(), btf, ipv6, sctp)
+        Self::of(release.trim(), btf, ipv6, sctp, can_destroy())
     }
 
-    fn of(release: &str, btf: bool, ipv6: bool, sctp: bool) -> Result<Self, Error> {
+    fn of(
+        release: &str,
+        btf: bool,
+        ipv6: bool,
+        sctp: bool,
+        sock_destroy: bool,
+    ) -> Result<Self, Error> {
         let version = parse_version(release);
         if version < FLOOR {
             return Err(Error::Kernel {
@@ -69,6 +78,11 @@ impl Features {
                 "the kernel's own SCTP; packets are judged all the same",
             ),
             feature(
+                "sock-destroy",
+                if sock_destroy { "used" } else { "missing" },
+                "CONFIG_INET_DIAG_DESTROY, tcp_diag, udp_diag; without, sockets stay connected to removed backends",
+            ),
+            feature(
                 "tcx",
                 if tcx { "used" } else { "fallback" },
                 if tcx {
@@ -82,6 +96,7 @@ impl Features {
         Ok(Self {
             release: release.to_owned(),
             tcx,
+            sock_destroy,
             list,
         })
     }
@@ -90,6 +105,18 @@ impl Features {
     pub fn list(&self) -> &[Feature] {
         &self.list
     }
+}
+
+/// Whether sockets of both protocols can be closed; what cannot be found out is taken for a no.
+fn can_destroy() -> bool {
+    let both = || -> weir_net::Result<bool> {
+        let diag = SockDiag::open()?;
+        Ok(diag.can_destroy(Protocol::Tcp)? && diag.can_destroy(Protocol::Udp)?)
+    };
+    both().unwrap_or_else(|e| {
+        tracing::debug!("looking for SOCK_DESTROY: {e}");
+        false
+    })
 }
 
 fn feature(name: &str, state: &str, detail: &str) -> Feature {
@@ -124,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_kernel_below_the_floor_is_refused_by_version_and_feature() {
-        let error = Features::of("5.15.0-91-generic", true, true, true)
+        let error = Features::of("5.15.0-91-generic", true, true, true, true)
             .unwrap_err()
             .to_string();
         assert!(
@@ -136,18 +163,20 @@ mod tests {
 
     #[test]
     fn tcx_is_used_from_6_6_and_replaced_by_clsact_before() {
-        let old = Features::of("6.1.0-49-cloud-amd64", true, true, false).unwrap();
+        let old = Features::of("6.1.0-49-cloud-amd64", true, true, false, false).unwrap();
         assert!(!old.tcx);
         assert_eq!(state(&old, "tcx"), "fallback");
         assert_eq!(state(&old, "sctp"), "missing");
-        let new = Features::of("6.18.5", true, true, true).unwrap();
+        assert_eq!(state(&old, "sock-destroy"), "missing");
+        let new = Features::of("6.18.5", true, true, true, true).unwrap();
         assert!(new.tcx);
         assert_eq!(state(&new, "tcx"), "used");
+        assert_eq!(state(&new, "sock-destroy"), "used");
     }
 
     #[test]
     fn the_list_is_sorted_and_each_says_used_fallback_or_missing() {
-        let features = Features::of("6.6.0", false, false, false).unwrap();
+        let features = Features::of("6.6.0", false, false, false, false).unwrap();
         let names: Vec<_> = features.list().iter().map(|f| f.name.as_str()).collect();
         assert!(names.is_sorted());
         for f in features.list() {

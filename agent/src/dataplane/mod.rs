@@ -23,6 +23,7 @@ pub mod service;
 mod service_arrays;
 pub mod sizes;
 pub mod slots;
+pub mod sock_conns;
 mod source_ranges;
 pub mod table;
 pub mod view;

@@ -190,6 +190,10 @@ impl Engine {
         }
         // Maps first: a hook without them would refuse what is served.
         let written = self.growing(Part::Services, |engine| Ok(engine.services.sync(now)?));
+        if written.is_ok() {
+            let local = &self.local;
+            self.services.close_sockets(|| local.namespaces());
+        }
         let result = written.and_then(|()| {
             self.services
                 .attach(&self.kernel.pins)

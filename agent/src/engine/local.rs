@@ -1,7 +1,7 @@
 //! The endpoints of this node and their entries in the kernel.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
     path::Path,
 };
@@ -62,6 +62,16 @@ impl Local {
             leaving: BTreeSet::new(),
             orphans: BTreeMap::new(),
         })
+    }
+
+    /// Paths of the pods' network namespaces, by their cookies.
+    pub fn namespaces(&self) -> HashMap<u64, String> {
+        let records = self.records.iter();
+        let known = records.filter_map(|(_, record)| {
+            let attachment = &record.attachment;
+            Some((attachment.netns_cookie?, attachment.netns.clone()?))
+        });
+        known.collect()
     }
 
     /// Whether the endpoint's entries and programs are in place.

@@ -20,6 +20,11 @@ impl Engine {
         self.work(&mut text);
         self.tables_to(&mut text);
         self.verified(&mut text);
+        for (protocol, n) in self.services.closed().counts() {
+            let help = "Sockets closed because the backend of a Service that they were connected to is gone.";
+            let labels = [("protocol", protocol)];
+            text.counter("weir_sockets_closed_total", help, &labels, n as f64);
+        }
         metrics::packets(&mut text, &self.counters);
         text.finish()
     }

@@ -3,6 +3,7 @@
 
 mod adopt;
 mod apply;
+mod closer;
 pub mod endpoints;
 mod event;
 mod grow;
@@ -30,7 +31,8 @@ use weir_net::Netlink;
 pub use event::{Command, Event, Handle, Reply};
 
 use self::{
-    adopt::Pending, grow::Growth, local::Local, node::NodePart, policy::Policy, services::Services,
+    adopt::Pending, closer::Closer, grow::Growth, local::Local, node::NodePart, policy::Policy,
+    services::Services,
 };
 use crate::{
     compile::{nat_ports::NatPortUse, service::ServiceOptions},
@@ -187,7 +189,11 @@ impl Engine {
             node_name: config.node_name.clone(),
             skip_services: config.skip_services.clone(),
         };
-        let services = Services::new(options, ServiceMaps::open(pins, &writes)?, cgroup);
+        let closer = match kernel.features.sock_destroy {
+            true => Closer::spawn(pins)?,
+            false => Closer::idle(),
+        };
+        let services = Services::new(options, ServiceMaps::open(pins, &writes)?, cgroup, closer);
         let words = ConfigWords::open(pins, &writes)?;
         let netns = |kept| NetnsMap::open(pins, kept, &writes);
         let nodes = NodeMaps::open(pins, &writes)?;

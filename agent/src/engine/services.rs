@@ -1,6 +1,6 @@
 //! Services' way into the kernel, and the socket hooks' to their cgroup.
 
-use std::{path::PathBuf, time::Instant};
+use std::{collections::HashMap, path::PathBuf, time::Instant};
 
 use weir_api::service::ServiceInfo;
 
@@ -13,6 +13,8 @@ use crate::{
     state::Change,
 };
 
+use super::closer::{Closed, Closer, Order};
+
 /// The service index and the kernel's maps.
 pub struct Services {
     index: ServiceIndex,
@@ -24,11 +26,19 @@ pub struct Services {
     links_changed: u64,
     /// [`ServiceIndex::problems_version`] when the problems were last asked for.
     told: Option<u64>,
+    closer: Closer,
+    /// What the closer has not been told yet.
+    order: Order,
 }
 
 impl Services {
     /// With the maps read back. `cgroup`: where the socket hooks belong.
-    pub fn new(options: ServiceOptions, maps: ServiceMaps, cgroup: PathBuf) -> Self {
+    pub fn new(
+        options: ServiceOptions,
+        maps: ServiceMaps,
+        cgroup: PathBuf,
+        closer: Closer,
+    ) -> Self {
         Self {
             index: ServiceIndex::new(options),
             told: None,
@@ -37,6 +47,12 @@ impl Services {
             due: None,
             cgroup,
             links_changed: 0,
+            closer,
+            // A former agent may have been killed before it had closed what it had to.
+            order: Order {
+                survey: true,
+                ..Order::default()
+            },
         }
     }
 
@@ -51,9 +67,33 @@ impl Services {
     /// The first write that fails; every frontend then has its old or its new backends.
     pub fn sync(&mut self, now: Instant) -> Result<(), Error> {
         let since = now.saturating_duration_since(self.epoch);
-        let synced = self.maps.sync(&mut self.index, since)?;
+        let synced = self.maps.sync(&mut self.index, since).inspect_err(|_| {
+            // It may have retired backends before it failed.
+            self.order.survey = true;
+        })?;
+        for retired in &synced.retired {
+            self.order.gone.note(retired);
+        }
         self.due = synced.next.map(|next| self.epoch + next);
         Ok(())
+    }
+
+    /// Has the sockets closed whose backends have been retired. `pods`: the paths of the pods' network
+    /// namespaces by their cookies, asked for only then.
+    pub fn close_sockets(&mut self, pods: impl FnOnce() -> HashMap<u64, String>) {
+        if self.order.is_empty() {
+            return;
+        }
+        let order = std::mem::take(&mut self.order);
+        self.closer.send(Order {
+            pods: pods(),
+            ..order
+        });
+    }
+
+    /// How many sockets were closed.
+    pub fn closed(&self) -> &Closed {
+        self.closer.closed()
     }
 
     /// Opens the maps again: they have another size.
