@@ -20,6 +20,7 @@ mod policy;
 mod restart;
 mod rewrite;
 mod services;
+mod services_close;
 mod services_inside;
 mod services_load;
 mod services_outside;

@@ -135,6 +135,19 @@ enum Stop {
     Map(Error),
 }
 
+/// Takes in what is told until then, and what has piled up in any case; false when nothing can come
+/// any more.
+fn collect(orders: &Receiver<Order>, until: Instant, fresh: &mut Order) -> bool {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match orders.recv_timeout(left) {
+            Ok(order) => fresh.merge(&order),
+            Err(RecvTimeoutError::Timeout) => return true,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+    }
+}
+
 struct Worker {
     conns: SockConns,
     /// Cookie of the node's own namespace.
@@ -156,14 +169,9 @@ impl Worker {
                 let Ok(order) = orders.recv() else { return };
                 fresh = order;
             }
-            loop {
-                let pause = not_before.saturating_duration_since(Instant::now());
-                match orders.recv_timeout(pause) {
-                    Ok(order) => fresh.merge(&order),
-                    Err(RecvTimeoutError::Timeout) => break,
-                    // The next agent begins with all that is open.
-                    Err(RecvTimeoutError::Disconnected) => return,
-                }
+            if !collect(orders, not_before, &mut fresh) {
+                // The next agent begins with all that is open.
+                return;
             }
             again.merge(&fresh);
             match self.pass(&again) {
@@ -264,5 +272,51 @@ impl Worker {
         } else {
             tracing::debug!("closing sockets of removed backends: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(pod: u64, survey: bool) -> Order {
+        Order {
+            survey,
+            pods: HashMap::from([(pod, format!("/run/netns/{pod}"))]),
+            ..Order::default()
+        }
+    }
+
+    #[test]
+    fn what_piles_up_is_one_order_however_long_the_pause_was() {
+        let (sender, orders) = mpsc::channel();
+        for number in 0..3 {
+            sender.send(order(number, number == 1)).unwrap();
+        }
+        let mut all = Order::default();
+        assert!(collect(&orders, Instant::now(), &mut all));
+        assert!(all.survey);
+        assert_eq!(all.pods.len(), 3);
+        drop(sender);
+        assert!(!collect(&orders, Instant::now() + PAUSE, &mut all));
+    }
+
+    #[test]
+    fn an_order_is_waited_for_until_the_pause_is_over() {
+        let (sender, orders) = mpsc::channel();
+        let until = Instant::now() + Duration::from_millis(60);
+        let mut all = Order::default();
+        thread::scope(|scope| {
+            scope.spawn(|| sender.send(order(1, false)).unwrap());
+            assert!(collect(&orders, until, &mut all));
+        });
+        assert!(Instant::now() >= until);
+        assert_eq!(all.pods.len(), 1);
+    }
+
+    #[test]
+    fn only_what_has_something_to_close_or_to_look_at_is_an_order() {
+        assert!(order(1, false).is_empty());
+        assert!(!order(1, true).is_empty());
     }
 }

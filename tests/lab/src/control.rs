@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command as Process, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -219,6 +220,15 @@ pub struct RunningExchange {
 }
 
 impl RunningExchange {
+    /// Waits until it has failed, and returns what was exchanged.
+    ///
+    /// # Errors
+    /// When it goes on for longer than `limit`, or the pod's server is gone.
+    pub fn join(self, limit: Duration) -> Result<ExchangeReport> {
+        let report = self.report.recv_timeout(limit);
+        report.with_context(|| format!("an exchange that should end within {limit:?}"))
+    }
+
     /// Stops it and returns what was exchanged.
     ///
     /// # Errors
