@@ -84,8 +84,7 @@ fn announced(family: Family) -> Vec<u8> {
         let run = arrives(node, &Packet::tcp(&there(family), SYN));
         *to.lock().unwrap() = run.expect(REDIRECTED, Counter::Forwarded).packet;
     });
-    let frame = sent.lock().unwrap().clone();
-    frame
+    std::mem::take(&mut *sent.lock().unwrap())
 }
 
 #[test]
