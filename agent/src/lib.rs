@@ -18,6 +18,7 @@ pub mod engine;
 mod fd;
 pub mod health;
 pub mod log;
+mod memory;
 pub mod metrics;
 pub mod node;
 pub mod packet;

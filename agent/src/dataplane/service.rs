@@ -126,7 +126,7 @@ impl ServiceMaps {
     /// The writes that make the maps hold what they should, and how large the maps must be for them
     /// ([`Plan::needs`]).
     pub fn plan(&self, index: &ServiceIndex) -> Plan {
-        let changed = self.settled.then(|| index.changed());
+        let changed = index.changed().filter(|_| self.settled);
         plan(&self.actual, index.desired(), changed)
     }
 

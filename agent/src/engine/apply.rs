@@ -8,7 +8,7 @@ use weir_api::{
 };
 use weir_net::sysctl;
 
-use crate::health;
+use crate::{health, memory};
 
 use super::{
     Dirty, Engine, RETRY, SELF_CHECK,
@@ -46,11 +46,15 @@ impl Engine {
         failed |= !self.apply_network();
         self.promote();
         let in_force = self.apply_policy(started) & self.apply_services(started);
+        let is_first = !self.in_force;
         self.in_force |= in_force && self.synced;
         failed |= !in_force;
         failed |= !self.apply_endpoints();
         self.answer();
         self.tell_health();
+        if is_first && self.in_force {
+            memory::give_back();
+        }
         self.round_ended(started, !failed);
     }
 

@@ -58,7 +58,8 @@ pub struct ServiceIndex {
     health: BTreeMap<(u16, ServiceName), u32>,
     problems: Problems,
     desired: Desired,
-    changed: Changed,
+    /// `None`: everything, as the kernel has never agreed.
+    changed: Option<Changed>,
 }
 
 impl ServiceIndex {
@@ -124,14 +125,15 @@ impl ServiceIndex {
         &self.desired
     }
 
-    /// What has changed in [`ServiceIndex::desired`] since [`ServiceIndex::settled`].
-    pub fn changed(&self) -> &Changed {
-        &self.changed
+    /// What has changed in [`ServiceIndex::desired`] since [`ServiceIndex::settled`]; `None` before the
+    /// first time.
+    pub fn changed(&self) -> Option<&Changed> {
+        self.changed.as_ref()
     }
 
     /// The kernel agrees with what it should hold.
     pub fn settled(&mut self) {
-        self.changed = Changed::default();
+        self.changed = Some(Changed::default());
     }
 
     /// How many Services have frontends here.

@@ -46,11 +46,13 @@ impl ServiceIndex {
         // All go before any comes: a frontend may pass from one object to another.
         for old in changed.iter().filter_map(|(old, _)| old.as_ref()) {
             self.desired.remove(old);
-            self.changed.note(old);
         }
         for new in changed.iter().filter_map(|(_, new)| new.as_ref()) {
             self.desired.add(new);
-            self.changed.note(new);
+        }
+        if let Some(noted) = &mut self.changed {
+            let both = changed.iter().flat_map(|(old, new)| [old, new]);
+            both.flatten().for_each(|compiled| noted.note(compiled));
         }
         any
     }
@@ -127,6 +129,9 @@ impl ServiceIndex {
         let Owner::Service(name) = owner else {
             return false;
         };
+        if self.health.is_empty() {
+            return false;
+        }
         let Some(service) = self.services.get(name).map(Compact::get) else {
             return false;
         };

@@ -114,9 +114,10 @@ fn a_plan_tells_how_large_the_maps_must_be_for_it_sets_that_are_replaced_include
     let first = plan(&ServiceActual::default(), index.desired(), None);
     assert_eq!(first.needs, needs(2, 2, 2));
     let actual = programmed(&index);
+    index.settled();
     index.apply_service(&service("b", &["10.96.0.2"]));
     index.apply_slice(&slice("a", "a", &[("10.1.0.1", 'r'), ("10.1.0.2", 'r')]));
-    let second = plan(&actual, index.desired(), Some(index.changed()));
+    let second = plan(&actual, index.desired(), index.changed());
     assert_eq!(second.needs, needs(4, 4, 3));
 }
 
@@ -139,7 +140,7 @@ fn a_backend_that_takes_nothing_any_more_is_told_of_once_when_it_is_not_ready_an
         let mut endpoints = vec![("10.1.0.1", 'r'), ("10.1.0.2", state)];
         endpoints.retain(|(_, state)| *state != '-');
         index.apply_slice(&slice("a", "a", &endpoints));
-        let change = plan(&actual, index.desired(), Some(index.changed()));
+        let change = plan(&actual, index.desired(), index.changed());
         let told: Vec<bool> = change.retired.iter().map(|r| r.deleted).collect();
         assert_eq!(told, Vec::from_iter(deleted), "{state}");
         assert!(change.retired.iter().all(|r| r.backend.addr.to_ip() == two));

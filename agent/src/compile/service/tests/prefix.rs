@@ -279,7 +279,7 @@ proptest! {
         let mut now = Duration::ZERO;
         for (step, late) in steps.iter().zip(late) {
             turn_into(&mut index, step);
-            let change = plan(&actual, index.desired(), Some(index.changed()));
+            let change = plan(&actual, index.desired(), index.changed());
             collector.note(now, &change);
             change.writes().for_each(|write| actual.apply(write));
             index.settled();
