@@ -22,6 +22,7 @@ mod memory;
 pub mod metrics;
 pub mod node;
 pub mod packet;
+mod refill;
 mod rule_words;
 pub mod run;
 pub mod source;

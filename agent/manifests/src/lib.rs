@@ -20,6 +20,6 @@ pub mod yaml;
 pub use expand::{Workload, WorkloadKind, expand};
 pub use load::{Manifests, ReadError, files, is_manifest, load};
 pub use object::{Key, Object};
-pub use parse::{Located, Note, Parsed, parse_bytes, parse_text};
+pub use parse::{Located, Note, Parsed, parse_bytes, parse_each, parse_text};
 pub use service::{ClusterIps, endpoint_slices};
 pub use value::Value;

@@ -56,8 +56,16 @@ pub struct Parsed {
 
 /// Reads the bytes of a file; `file` is only named, not opened.
 pub fn parse_bytes(file: &Path, bytes: &[u8]) -> Parsed {
+    let mut objects = Vec::new();
+    let parsed = parse_each(file, bytes, |object| objects.push(object));
+    Parsed { objects, ..parsed }
+}
+
+/// The same, for those who do not want all objects of a large file in memory: each is handed on when
+/// it is read, and none is in the result.
+pub fn parse_each(file: &Path, bytes: &[u8], mut take: impl FnMut(Located)) -> Parsed {
     match yaml::decode(bytes) {
-        Ok(text) => parse_decoded(file, &text),
+        Ok(text) => parse_decoded(file, &text, &mut take),
         Err((line, text)) => Parsed {
             errors: vec![Note {
                 file: file.to_owned(),
@@ -74,13 +82,13 @@ pub fn parse_text(file: &Path, text: &str) -> Parsed {
     parse_bytes(file, text.as_bytes())
 }
 
-fn parse_decoded(file: &Path, text: &str) -> Parsed {
+fn parse_decoded(file: &Path, text: &str, take: &mut impl FnMut(Located)) -> Parsed {
     let mut parser = FileParser {
         file,
         line: 1,
         parsed: Parsed::default(),
     };
-    for document in yaml::documents(text) {
+    yaml::each_document(text, |document| {
         parser.line = document.line;
         for (line, key) in document.duplicate_keys {
             let text = format!("key {key:?} stands twice in one mapping: the last one counts");
@@ -93,7 +101,8 @@ fn parse_decoded(file: &Path, text: &str) -> Parsed {
                 parser.parsed.errors.push(error);
             }
         }
-    }
+        parser.parsed.objects.drain(..).for_each(&mut *take);
+    });
     parser.parsed
 }
 

@@ -60,19 +60,26 @@ pub fn decode(bytes: &[u8]) -> Result<String, (usize, String)> {
 
 /// All documents of a text that [`decode`] made, the empty ones left out.
 pub fn documents(text: &str) -> Vec<Document> {
+    let mut documents = Vec::new();
+    each_document(text, |document| documents.push(document));
+    documents
+}
+
+/// Hands on one document after the other, as [`documents`] has them.
+pub(crate) fn each_document(text: &str, mut take: impl FnMut(Document)) {
     if text.trim_start().starts_with(['{', '['])
         && let Ok(documents) = json_documents(text)
     {
-        return documents;
+        return documents.into_iter().for_each(take);
     }
-    let mut documents = Vec::new();
     for (line, part) in split(text) {
+        let mut documents = Vec::new();
         match plain_json(part, line) {
             Some(document) => documents.push(document),
             None => parse_part(part, line, &mut documents),
         }
+        documents.into_iter().for_each(&mut take);
     }
-    documents
 }
 
 /// A part that is one JSON object, which is read many times as fast as JSON. `None` also if YAML

@@ -53,6 +53,8 @@ impl Engine {
         self.answer();
         self.tell_health();
         if is_first && self.in_force {
+            self.store.refill();
+            self.services.refill();
             memory::give_back();
         }
         self.round_ended(started, !failed);

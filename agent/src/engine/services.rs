@@ -109,6 +109,12 @@ impl Services {
         self.maps.sizes().to_vec()
     }
 
+    /// Takes less memory from now on, after many objects were taken in.
+    pub fn refill(&mut self) {
+        self.index.refill();
+        self.maps.refill();
+    }
+
     /// Attaches the socket hooks, or replaces their programs.
     ///
     /// # Errors

@@ -77,6 +77,9 @@ pub async fn run(root: PathBuf, out: mpsc::Sender<Batch>) -> io::Result<()> {
         let changes = scanner.scan(&force, |dir| watcher.add(dir));
         let problems = scanner.problems();
         if first || !changes.is_empty() || problems != before {
+            if first {
+                scanner.merge.refill();
+            }
             first = false;
             if out.send(Batch { changes, problems }).await.is_err() {
                 return Ok(());

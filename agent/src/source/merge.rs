@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::state::{ByKey, Change, Kept};
+use crate::{
+    refill::Refill as _,
+    state::{ByKey, Change, Kept},
+};
 
 /// What one reading of a file gave.
 #[derive(Debug, Default)]
@@ -61,6 +64,7 @@ impl Merge {
         }
         let touched: BTreeSet<ByKey> = old.into_iter().chain(new.iter().cloned()).collect();
         file.objects = new;
+        file.objects.refill();
         file.problems = errors.into_iter().chain(warnings).collect();
         self.settle(path, touched)
     }
@@ -76,6 +80,11 @@ impl Merge {
             return Vec::new();
         };
         self.settle(path, file.objects)
+    }
+
+    /// Takes less memory from now on, after many files were read.
+    pub fn refill(&mut self) {
+        self.held.refill();
     }
 
     /// Every file that is known.

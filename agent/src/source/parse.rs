@@ -2,23 +2,22 @@
 
 use std::path::Path;
 
-use weir_manifests::{Object as Manifest, parse_bytes};
+use weir_manifests::{Object as Manifest, parse_each};
 
 use super::merge::Parsed;
 use crate::state::{Kept, Object};
 
 /// Parses a file of one or more documents.
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Parsed {
-    let parsed = parse_bytes(path, bytes);
+    let mut objects = Vec::new();
+    let parsed = parse_each(path, bytes, |located| {
+        objects.extend(object(located.object).map(Kept::from));
+    });
     let text = |notes: &[weir_manifests::Note]| notes.iter().map(ToString::to_string).collect();
     Parsed {
         errors: text(&parsed.errors),
         warnings: text(&parsed.warnings),
-        objects: parsed
-            .objects
-            .into_iter()
-            .filter_map(|l| object(l.object).map(Kept::from))
-            .collect(),
+        objects,
     }
 }
 

@@ -164,9 +164,12 @@ pub(super) fn lengthen(mut short: &[u8]) -> Vec<u8> {
                 short = rest;
                 let distance = usize::from(u16::from_le_bytes(*distance));
                 let from = text.len().saturating_sub(distance);
+                let mut left = LEAST + usize::from(first & !BEFORE);
                 // The end of it may be what it makes itself.
-                for at in from..from + LEAST + usize::from(first & !BEFORE) {
-                    text.extend(text.get(at).copied());
+                while left > 0 && from < text.len() {
+                    let len = left.min(text.len() - from);
+                    text.extend_from_within(from..from + len);
+                    left -= len;
                 }
             }
         }

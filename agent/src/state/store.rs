@@ -5,6 +5,8 @@ use std::ops::Bound;
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 
+use crate::refill::Refill as _;
+
 use super::{ByKey, Change, Kept, Kind, Named, Object, ObjectKey};
 
 /// All objects, by key.
@@ -27,6 +29,11 @@ impl Store {
             }
             Change::Delete(key) => self.objects.remove(&key as &dyn Named),
         }
+    }
+
+    /// Takes less memory from now on, after many objects were taken in.
+    pub fn refill(&mut self) {
+        self.objects.refill();
     }
 
     /// Every object, sorted by kind, namespace, name.

@@ -6,6 +6,7 @@ use weir_abi::service::{Backend, BackendId, RangeKey, Service, ServiceKey, SetId
 
 use super::free::Free;
 use super::hash::{Content, RangesHash, SetHash};
+use crate::refill::Refill as _;
 
 /// One write of one map.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +114,16 @@ impl ServiceActual {
             ServiceWrite::PutRanges(id, keys) => self.put_ranges(*id, keys.clone()),
             ServiceWrite::DeleteRanges(id, _) => self.delete_ranges(*id),
         }
+    }
+
+    /// Takes less memory from now on, after many writes.
+    pub fn refill(&mut self) {
+        self.services.refill();
+        self.backend_ids.refill();
+        self.sets.refill();
+        self.ranges.refill();
+        self.slots.shrink_to_fit();
+        self.backends.shrink_to_fit();
     }
 
     /// A backend by its number.

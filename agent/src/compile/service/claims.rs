@@ -6,6 +6,7 @@ use std::fmt;
 use weir_abi::{Addr, Proto};
 
 use super::parse::{Problem, ServiceName};
+use crate::refill::Refill as _;
 
 /// An object that has frontends.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,6 +131,11 @@ impl Claims {
             let entry = (claim.place, claim.kind.rank(), created, owner.clone());
             self.0.remove(&entry);
         }
+    }
+
+    /// Takes less memory from now on.
+    pub fn refill(&mut self) {
+        self.0.refill();
     }
 
     /// Everyone whose frontends may depend on these claims.

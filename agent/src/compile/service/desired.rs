@@ -7,6 +7,7 @@ use weir_abi::service::{BackendState, RangeKey, Service, ServiceKey, SetId};
 
 use super::compile::Compiled;
 use super::hash::{Content, RangesHash, SetHash};
+use crate::refill::Refill as _;
 
 /// What a key of `SERVICES` leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +137,14 @@ impl Desired {
                 self.ranges.remove(&ranges.hash);
             }
         }
+    }
+
+    /// Takes less memory from now on.
+    pub(super) fn refill(&mut self) {
+        self.frontends.refill();
+        self.sets.refill();
+        self.backends.refill();
+        self.markers.refill();
     }
 
     /// Puts in what one object wants.

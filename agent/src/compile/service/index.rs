@@ -16,6 +16,7 @@ use super::claims::{Claim, Claims, FrontendKind, Owner};
 use super::compile;
 use super::desired::{Changed, Desired};
 use super::parse::{self, Compact, ParsedPod, ParsedService, ParsedSlice, Problem, ServiceName};
+use crate::refill::Refill as _;
 use crate::state::{Change, Kind, Object};
 
 /// A Node's zone.
@@ -134,6 +135,15 @@ impl ServiceIndex {
     /// The kernel agrees with what it should hold.
     pub fn settled(&mut self) {
         self.changed = Some(Changed::default());
+    }
+
+    /// Takes less memory from now on, after many objects were taken in.
+    pub fn refill(&mut self) {
+        self.services.refill();
+        self.slices.refill();
+        self.slices_of.refill();
+        self.claims.refill();
+        self.desired.refill();
     }
 
     /// How many Services have frontends here.
