@@ -9,6 +9,9 @@ use crate::scratch::{Hook, Local, Scratch, Target};
 use crate::skb::{Failed, Skb};
 use crate::{answer, checksum, dsr, outside};
 
+/// Index of the loopback device in every network namespace.
+const LOOPBACK: u32 = 1;
+
 /// Answer of [`route`]: nothing stands in the way.
 pub const CLEAR: u32 = 0;
 /// No hop is left.
@@ -36,7 +39,11 @@ pub fn route(skb: Skb, s: &mut Scratch) -> u32 {
     } else {
         let uplink = outside::way(skb, s);
         if uplink == 0 {
-            s.target = Target::STACK;
+            s.target = if outside::to_node_itself(s) {
+                Target::LOOPBACK
+            } else {
+                Target::STACK
+            };
             return CLEAR;
         }
         if uplink == outside::NO_ROUTE {
@@ -99,6 +106,14 @@ pub fn send(skb: Skb, s: &Scratch) -> Outcome {
 fn try_send(skb: Skb, s: &Scratch) -> u32 {
     if s.target == Target::STACK {
         return Outcome::Stack.code();
+    }
+    if s.target == Target::LOOPBACK {
+        // The device's own address is all zeros.
+        if skb.store_words(0, &[0; 3]).is_err() {
+            return Outcome::drop(Counter::DropInternal).code();
+        }
+        skb.redirect(LOOPBACK, true);
+        return Outcome::redirected(Counter::ToStack).code();
     }
     let own = s.hook == Hook::TO_UPLINK;
     if !own && decrement_ttl(skb, &s.packet).is_err() {

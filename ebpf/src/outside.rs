@@ -73,6 +73,18 @@ pub fn way(skb: Skb, s: &Scratch) -> u32 {
     if known { uplink } else { NO_ROUTE }
 }
 
+/// Whether this is a pod's reply to the node itself that shows a Service's address. Coming from the
+/// pod's device, which has no address, it would be dropped: reverse path filtering, even where it is loose,
+/// takes there no source that is routed elsewhere.
+#[inline(always)]
+pub fn to_node_itself(s: &Scratch) -> bool {
+    s.hook == Hook::FROM_POD
+        && s.translate != 0
+        && s.mode == Mode::TRACKED
+        && s.original == 0
+        && s.entry.flags & flags::HOST_LOCAL != 0
+}
+
 /// Notes the way back to whom a frame has come from.
 #[inline(never)]
 pub fn note_sender(skb: Skb, s: &mut Scratch) -> u32 {

@@ -136,6 +136,8 @@ impl Target {
     pub const POD: Self = Self(1);
     /// Out of `target_ifindex`, to another node.
     pub const UPLINK: Self = Self(2);
+    /// To the node itself, by its loopback device.
+    pub const LOOPBACK: Self = Self(3);
 }
 
 /// How a packet is judged and remembered.

@@ -52,12 +52,16 @@ impl Sysctls for Kernel {
 }
 
 /// Lets the node forward. IPv6 has one switch that counts, and with it on the kernel stops taking
-/// router advertisements unless `accept_ra` is 2: that comes first.
+/// router advertisements unless `accept_ra` is 2: that comes first. Where reverse path filtering is strict
+/// everywhere, it is made loose for the loopback device, by which pods' replies to the node itself come.
 ///
 /// # Errors
 /// The first key that cannot be written, by name.
 pub fn forward_node(sysctls: &mut impl Sysctls) -> Result<()> {
     ensure(sysctls, "ipv4/ip_forward", "1")?;
+    if sysctls.get("ipv4/conf/all/rp_filter")?.as_deref() == Some("1") {
+        ensure(sysctls, "ipv4/conf/lo/rp_filter", "2")?;
+    }
     if sysctls
         .get("ipv6/conf/all/forwarding")?
         .is_none_or(|v| v == "1")
@@ -163,6 +167,23 @@ mod tests {
         fake.log.clear();
         forward_node(&mut fake).unwrap();
         assert!(fake.log.is_empty(), "{:?}", fake.log);
+    }
+
+    #[test]
+    fn the_loopback_device_has_a_loose_filter_where_all_devices_have_a_strict_one() {
+        for (all, log) in [
+            ("0", vec![]),
+            ("2", vec![]),
+            ("1", vec!["ipv4/conf/lo/rp_filter=2"]),
+        ] {
+            let mut fake = Fake::new(&[
+                ("ipv4/ip_forward", "1"),
+                ("ipv4/conf/all/rp_filter", all),
+                ("ipv4/conf/lo/rp_filter", "0"),
+            ]);
+            forward_node(&mut fake).unwrap();
+            assert_eq!(fake.log, log);
+        }
     }
 
     #[test]
