@@ -21,6 +21,7 @@ mod restart;
 mod rewrite;
 mod services;
 mod services_close;
+mod services_host;
 mod services_inside;
 mod services_load;
 mod services_outside;
