@@ -138,7 +138,6 @@ pub fn accept(skb: Skb, s: &mut Scratch) -> u32 {
         sport: p.tuple.sport,
         dport: port,
     };
-    s.entry.uplink = skb.ifindex();
     1
 }
 

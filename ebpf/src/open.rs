@@ -10,7 +10,7 @@ use weir_abi::{PortBe, Proto};
 use crate::conntrack::{self, Inserted};
 use crate::neighbour::is_group;
 use crate::packet::{Packet, tcp};
-use crate::scratch::{Hook, Mode, Plan, Scratch};
+use crate::scratch::{Hook, Mode, Plan, Scratch, Target};
 use crate::outcome::Outcome;
 use crate::service::{self, Ask, Asker, Frontend, Selection};
 use crate::nat::{Candidate, NatPorts};
@@ -30,11 +30,13 @@ pub fn plan(skb: Skb, s: &mut Scratch) -> u32 {
     }
     flow::receiver(s);
     dsr::accept(skb, s);
-    if s.hook == Hook::FROM_UPLINK && s.translate != 0 {
+    if s.hook == Hook::FROM_UPLINK {
         s.entry.uplink = skb.ifindex();
-        let failed = outside::source(skb, s);
-        if failed != 0 {
-            return failed;
+        if s.translate != 0 {
+            let failed = outside::source(skb, s);
+            if failed != 0 {
+                return failed;
+            }
         }
     }
     s.entry.initiator = if s.from.is_present() {
@@ -189,6 +191,9 @@ fn describe(s: &mut Scratch) {
 /// the second. 0, or what the packet is counted as.
 #[inline(always)]
 pub fn record(skb: Skb, s: &mut Scratch) -> u32 {
+    if s.hook == Hook::FROM_POD && s.target == Target::STACK {
+        s.entry.flags |= flags::BY_STACK;
+    }
     if s.entry.flags & flags::NAT == 0 {
         s.entry.flags |= high(s.from_high != 0);
         return match conntrack::insert_new(&s.key, &s.entry, s.now) {

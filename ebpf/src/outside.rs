@@ -60,7 +60,13 @@ pub fn way(skb: Skb, s: &Scratch) -> u32 {
     if reply && s.entry.uplink != 0 {
         // The way it came by: its source is an address of this node's, which the stack would take for
         // forged.
-        return s.entry.uplink;
+        if s.entry.flags & flags::NAT != 0 {
+            return s.entry.uplink;
+        }
+        // The stack has not seen the question either.
+        let uplink = towards(skb, s);
+        let known = !maps::uplink_addr(uplink, s.packet.family == 4).is_none();
+        return if known { uplink } else { 0 };
     }
     if s.hook == Hook::FROM_POD {
         return maps::uplink_to(&s.out.dst);
@@ -71,6 +77,15 @@ pub fn way(skb: Skb, s: &Scratch) -> u32 {
     let uplink = towards(skb, s);
     let known = !maps::uplink_addr(uplink, s.packet.family == 4).is_none();
     if known { uplink } else { NO_ROUTE }
+}
+
+/// Whether a packet from an uplink answers what a pod has sent by the stack.
+#[inline(always)]
+pub fn goes_by_stack(s: &Scratch) -> bool {
+    s.hook == Hook::FROM_UPLINK
+        && s.mode == Mode::TRACKED
+        && s.original == 0
+        && s.entry.flags & flags::BY_STACK != 0
 }
 
 /// Whether this is a pod's reply to the node itself that shows a Service's address. Coming from the

@@ -202,6 +202,8 @@ fn steps(skb: Skb, s: &mut Scratch) -> Outcome {
     match plan {
         // Neither a Service's nor a pod's.
         Plan::GO if s.at_uplink() && s.translate == 0 => return Outcome::Stack,
+        // It is met again at the pod's interface.
+        Plan::GO if outside::goes_by_stack(s) => return Outcome::Stack,
         Plan::GO => {}
         Plan::REFUSE => return answer::refuse(skb, s),
         outcome => return Outcome::from_code(outcome),

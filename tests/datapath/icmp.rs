@@ -47,10 +47,11 @@ fn an_error_about_a_flow_passes_against_every_policy() {
 fn an_error_of_any_router_about_a_flow_reaches_the_pod() {
     on_node(|node| {
         for family in Family::BOTH {
-            node.groups(SLOT_A, CLOSED, GroupId::OPEN);
-            let t = tuple(family.a(), 4000, family.world(), 443);
+            node.groups(SLOT_B, CLOSED, GroupId::OPEN);
+            let t = tuple(family.b(), 4000, family.world(), 443);
             let packet = Packet::tcp(&t, SYN);
-            node.run(Hook::FromA, &packet.frame()).left_to_stack();
+            let frame = packet.clone().addressed(MAC_HOST_B).frame();
+            node.run(Hook::FromB, &frame).left_to_stack();
             let mut about = packet.clone();
             about.l4.truncate(8);
             about.no_checksum = true;
@@ -59,18 +60,18 @@ fn an_error_of_any_router_about_a_flow_reaches_the_pod() {
             } else {
                 (3, 0)
             };
-            let error = Packet::icmp(family.remote(), family.a(), kind, code, [0; 4], &about.ip());
-            node.run(
-                Hook::FromUplink,
-                &error.clone().addressed(MAC_UPLINK).frame(),
-            )
-            .delivered();
+            let error = Packet::icmp(family.remote(), family.b(), kind, code, [0; 4], &about.ip());
+            // By the stack, which has forwarded what it is about.
+            let frame = error.clone().addressed(MAC_UPLINK).frame();
+            node.run(Hook::FromUplink, &frame).left_to_stack();
+            let frame = error.addressed(MAC_POD_B).frame();
+            node.run(Hook::ToB, &frame).left_to_stack();
             // About a flow that is not there, it is a message like any other.
-            let other = Packet::tcp(&tuple(family.a(), 4001, family.world(), 443), SYN);
-            let error = Packet::icmp(family.remote(), family.a(), kind, code, [0; 4], &other.ip());
+            let other = Packet::tcp(&tuple(family.b(), 4001, family.world(), 443), SYN);
+            let error = Packet::icmp(family.remote(), family.b(), kind, code, [0; 4], &other.ip());
             node.run(Hook::FromUplink, &error.addressed(MAC_UPLINK).frame())
                 .dropped(Counter::DropNoRow);
-            node.groups(SLOT_A, GroupId::OPEN, GroupId::OPEN);
+            node.groups(SLOT_B, GroupId::OPEN, GroupId::OPEN);
         }
     });
 }

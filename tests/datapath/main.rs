@@ -6,6 +6,7 @@
     reason = "the rig's functions are test code too: a map that cannot be written fails the test"
 )]
 
+mod by_stack;
 mod conntrack;
 mod cut_off;
 mod dry;

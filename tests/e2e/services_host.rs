@@ -134,8 +134,15 @@ fn stale_rules() -> String {
         }
     }
     let filters = ["forward", "input", "output"].map(|hook| {
+        // What the iptables mode has in KUBE-FORWARD.
+        let invalid = if hook == "forward" {
+            "ct state invalid drop"
+        } else {
+            ""
+        };
         format!(
             "chain filter-{hook} {{ type filter hook {hook} priority -110;
+                {invalid}
                 {refusals} }}"
         )
     });

@@ -219,6 +219,9 @@ pub mod flags {
     pub const SNAT: u32 = 32;
     /// Direct server return: another node has chosen the backend, this one answers the client.
     pub const DSR: u32 = 64;
+    /// What the initiator, a pod of this node, sends is forwarded by the stack: so must the replies
+    /// be, or whoever follows connections there (netfilter) sees half of this one.
+    pub const BY_STACK: u32 = 128;
 }
 
 /// Bits of [`CtEntry::seen`]: they are only ever added, so that both entries of a flow can be
