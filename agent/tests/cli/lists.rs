@@ -107,7 +107,7 @@ fn endpoints_are_listed_in_order_and_by_namespace() {
 fn services_are_listed_with_what_serves_them() {
     let backend =
         |address: &str, state: &str| json!({"address": address, "port": 8080, "state": state});
-    let frontend = |address: &str, programmed: bool, backends: Value| json!({"address": address, "port": 80, "protocol": "TCP", "portName": "", "programmed": programmed, "backends": backends});
+    let frontend = |address: &str, programmed: bool, backends: Value| json!({"address": address, "port": 80, "protocol": "TCP", "portName": "", "kind": "ClusterIP", "for": "everyone", "policy": "Cluster", "programmed": programmed, "backends": backends});
     let service = |name: &str, frontends: Value| json!({"namespace": "a", "name": name, "type": "ClusterIP", "frontends": frontends});
     let answer = json!([
         service(
@@ -130,11 +130,11 @@ fn services_are_listed_with_what_serves_them() {
     let answers = [("services", answer)];
     assert_eq!(
         ask(&answers, "service list").stdout,
-        "NAMESPACE  NAME  TYPE       FRONTEND          STATE                  BACKENDS\n\
-         a          db    ClusterIP  10.96.0.2:80/TCP  not programmed         -\n\
-         a          head  ClusterIP  -                 -                      -\n\
-         a          web   ClusterIP  10.96.0.1:80/TCP  served                 10.1.0.2:8080,10.1.0.3:8080 (draining)\n\
-         a          web   ClusterIP  [fd96::1]:80/TCP  refuses: no endpoints  -\n"
+        "NAMESPACE  NAME  TYPE       FRONTEND          KIND       FOR       RULES  STATE                  BACKENDS\n\
+         a          db    ClusterIP  10.96.0.2:80/TCP  ClusterIP  everyone  -      not programmed         -\n\
+         a          head  ClusterIP  -                 -          -         -      -                      -\n\
+         a          web   ClusterIP  10.96.0.1:80/TCP  ClusterIP  everyone  -      served                 10.1.0.2:8080,10.1.0.3:8080 (draining)\n\
+         a          web   ClusterIP  [fd96::1]:80/TCP  ClusterIP  everyone  -      refuses: no endpoints  -\n"
     );
     assert_eq!(ask(&answers, "service list -n b").stdout, "no services\n");
 }
