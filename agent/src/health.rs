@@ -25,8 +25,8 @@ const RETRY: Duration = Duration::from_secs(2);
 /// What is to be served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Where; empty is everywhere.
-    pub addresses: BTreeSet<IpAddr>,
+    /// Where; `None` is everywhere.
+    pub addresses: Option<BTreeSet<IpAddr>>,
     /// What.
     pub checks: Vec<HealthCheck>,
 }
@@ -119,10 +119,9 @@ impl Servers {
             IpAddr::from(Ipv6Addr::UNSPECIFIED),
             IpAddr::from(Ipv4Addr::UNSPECIFIED),
         ];
-        let addresses: Vec<IpAddr> = if wanted.addresses.is_empty() {
-            everywhere.to_vec()
-        } else {
-            wanted.addresses.iter().copied().collect()
+        let addresses: Vec<IpAddr> = match &wanted.addresses {
+            None => everywhere.to_vec(),
+            Some(addresses) => addresses.iter().copied().collect(),
         };
         self.servers
             .retain(|at, _| ports.contains_key(&at.port()) && addresses.contains(&at.ip()));
@@ -137,7 +136,7 @@ impl Servers {
                 }
             }
             // A socket at `::` usually takes IPv4 as well, and a machine may have one family only.
-            let one_will_do = wanted.addresses.is_empty() && failures.len() < addresses.len();
+            let one_will_do = wanted.addresses.is_none() && failures.len() < addresses.len();
             if one_will_do && failures.iter().all(|(_, error)| is_other_family(error)) {
                 continue;
             }

@@ -213,6 +213,13 @@ fn own_node(node: &NodeView, facts: Facts<'_>, desired: &mut Desired) {
 }
 
 fn other_node(node: &NodeView, uplinks: &[Uplink], desired: &mut Desired) {
+    let own = NodeCidr {
+        node: number(&node.name),
+        ifindex: 0,
+    };
+    for ip in &node.internal_ips {
+        desired.node_cidrs.insert(LpmKey::host((*ip).into()), own);
+    }
     for cidr in &node.pod_cidrs {
         let hop = node
             .internal_ips

@@ -73,18 +73,23 @@ impl Gone {
         self.0.is_empty()
     }
 
-    /// The sockets to close among the entries of `SOCK_CONNS`. With `known`, what `BACKENDS` held after
-    /// the entries had been read, also those whose backend is not usable by that: its retirement may have
-    /// been told to an agent that is no more.
+    /// The sockets to close among the entries of `SOCK_CONNS`. `known` is what `BACKENDS` held after the
+    /// entries had been read: a backend that has come back since it was retired keeps its sockets. With
+    /// `survey`, also those whose backend is not usable by that: its retirement may have been told to an
+    /// agent that is no more.
     pub fn choose<'a>(
         &self,
         conns: impl IntoIterator<Item = (&'a u64, &'a SockConn)>,
-        known: Option<&HashMap<BackendId, Backend>>,
+        known: &HashMap<BackendId, Backend>,
+        survey: bool,
     ) -> ByNetns {
         let mut chosen = ByNetns::new();
         for (cookie, conn) in conns {
+            if takes(conn, known) {
+                continue;
+            }
             let told = self.0.get(&(conn.id, conn.incarnation)).copied();
-            let found = || known.and_then(|known| lost(conn, known));
+            let found = || survey.then(|| lost(conn, known)).flatten();
             if let Some(of) = told.or_else(found) {
                 let close = Close {
                     cookie: *cookie,
@@ -96,6 +101,13 @@ impl Gone {
         }
         chosen
     }
+}
+
+/// Whether a socket's backend is there and takes something.
+fn takes(conn: &SockConn, known: &HashMap<BackendId, Backend>) -> bool {
+    known.get(&conn.id).is_some_and(|backend| {
+        backend.incarnation == conn.incarnation && backend.state != BackendState::Removed as u32
+    })
 }
 
 /// What the backends say of a socket's. One of TCP that is there and takes nothing is not ready: if it
@@ -172,7 +184,9 @@ mod tests {
                     of,
                 };
                 let all = ByNetns::from([(NETNS, vec![close])]);
-                let chosen = |deleted| gone(&[retired(1, backend, deleted)]).choose(conns(), None);
+                let chosen = |deleted| {
+                    gone(&[retired(1, backend, deleted)]).choose(conns(), &HashMap::new(), false)
+                };
                 assert_eq!(chosen(true), all);
                 let unready = if proto == Proto::UDP {
                     all
@@ -190,7 +204,12 @@ mod tests {
         let mut first = gone(&[retired(1, tcp, false)]);
         assert!(first.is_empty());
         first.merge(&gone(&[retired(1, tcp, true)]));
-        assert_eq!(first.choose([(&90, &conn(1, &tcp))], None).len(), 1);
+        assert_eq!(
+            first
+                .choose([(&90, &conn(1, &tcp))], &HashMap::new(), false)
+                .len(),
+            1
+        );
     }
 
     #[test]
@@ -203,7 +222,26 @@ mod tests {
         let gone = gone(&[retired(1, udp, true)]);
         let others = [(90, conn(2, &udp)), (91, conn(1, &later))];
         let others = others.iter().map(|(cookie, conn)| (cookie, conn));
-        assert_eq!(gone.choose(others, None), ByNetns::new());
+        assert_eq!(gone.choose(others, &HashMap::new(), false), ByNetns::new());
+    }
+
+    #[test]
+    fn a_backend_that_has_come_back_keeps_the_sockets_that_it_got_since() {
+        for proto in [Proto::TCP, Proto::UDP] {
+            let asked = backend("10.0.0.5", proto, 3, BackendState::Removed);
+            let gone = gone(&[retired(1, asked, true)]);
+            let conns = [(90, conn(1, &asked))];
+            let closed = |there: Backend| {
+                let known = HashMap::from([(BackendId(1), there)]);
+                let conns = conns.iter().map(|(cookie, conn)| (cookie, conn));
+                gone.choose(conns, &known, false).len()
+            };
+            let back = Backend {
+                state: BackendState::Active as u32,
+                ..asked
+            };
+            assert_eq!((closed(asked), closed(back)), (1, 0));
+        }
     }
 
     #[test]
@@ -221,7 +259,7 @@ mod tests {
         };
         let conns = [(90, conn(1, &udp)), (91, elsewhere), (92, conn(1, &udp))];
         let conns = conns.iter().map(|(cookie, conn)| (cookie, conn));
-        let chosen = gone(&[retired(1, udp, true)]).choose(conns, None);
+        let chosen = gone(&[retired(1, udp, true)]).choose(conns, &HashMap::new(), false);
         let cookies = |netns| chosen[&netns].iter().map(|c| c.cookie).collect::<Vec<_>>();
         assert_eq!((cookies(NETNS), cookies(8)), (vec![90, 92], vec![91]));
     }
@@ -232,7 +270,7 @@ mod tests {
         let chosen = |asked: &Backend, there: Option<Backend>| {
             let known = there.map(|backend| (BackendId(1), backend));
             let known = known.into_iter().collect();
-            let chosen = Gone::default().choose([(&90, &conn(1, asked))], Some(&known));
+            let chosen = Gone::default().choose([(&90, &conn(1, asked))], &known, true);
             chosen.get(&NETNS).map(|closes| closes[0].of)
         };
         for proto in [Proto::TCP, Proto::UDP] {
@@ -257,7 +295,7 @@ mod tests {
         let tcp = backend("10.0.0.5", Proto::TCP, 3, BackendState::Removed);
         let known = HashMap::from([(BackendId(1), tcp)]);
         let gone = gone(&[retired(1, tcp, true)]);
-        let chosen = gone.choose([(&90, &conn(1, &tcp))], Some(&known));
+        let chosen = gone.choose([(&90, &conn(1, &tcp))], &known, true);
         assert_eq!(chosen[&NETNS][0].of, Of::Tcp);
     }
 }

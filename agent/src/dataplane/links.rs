@@ -8,6 +8,7 @@ use super::{
     Error,
     attach::{Hook, Role, Side},
     pins::{self, Pins},
+    xdp,
 };
 
 /// Gives every pinned link the current program of its name: before anything is written to maps that
@@ -32,7 +33,8 @@ pub(super) fn refresh(pins: &Pins) -> Result<u64, Error> {
         let gone = match info.target {
             LinkTarget::Tcx { ifindex, .. } => ifindex == 0,
             LinkTarget::Cgroup { cgroup_id, .. } => cgroup_id == 0,
-            LinkTarget::Xdp { .. } | LinkTarget::Other => true,
+            LinkTarget::Xdp { ifindex } => ifindex == 0,
+            LinkTarget::Other => true,
         };
         if info.prog_id == id || gone {
             continue;
@@ -47,11 +49,13 @@ pub(super) fn refresh(pins: &Pins) -> Result<u64, Error> {
     Ok(changed)
 }
 
-/// The program that belongs to a link of this name: `ep-7-in`, `up-2-out`, `cg-sock_connect4`.
+/// The program that belongs to a link of this name: `ep-7-in`, `up-2-out`, `xdp-2`,
+/// `cg-sock_connect4`.
 fn program_of(link: &str) -> Option<&str> {
     let (kind, rest) = link.split_once('-')?;
     let role = match kind {
         "cg" => return Some(rest),
+        "xdp" => return Some(xdp::PROGRAM),
         "ep" => Role::Endpoint,
         "up" => Role::Uplink,
         _ => return None,
@@ -91,6 +95,7 @@ mod tests {
             assert_eq!(program_of(&hook.link()), Some(hook.program()));
         }
         assert_eq!(program_of("cg-sock_connect4"), Some("sock_connect4"));
+        assert_eq!(program_of("xdp-2"), Some("xdp_uplink"));
         for other in ["xdp", "ep", "ep-7", "ep-7-up", "x-7-in"] {
             assert_eq!(program_of(other), None);
         }

@@ -54,9 +54,15 @@ impl NodeMaps {
                 old.flags | new.flags
             },
         };
-        self.addrs.sync(&desired.node_addrs, keep_flags, synced)?;
+        // Each for itself: one that is full must not keep the others from what they need.
+        let addrs = self.addrs.sync(&desired.node_addrs, keep_flags, synced);
         let keep_source = |old: &UplinkInfo, new| if synced { new } else { *old };
-        self.uplinks.sync(&desired.uplinks, keep_source, synced)?;
+        let uplinks = self.uplinks.sync(&desired.uplinks, keep_source, synced);
+        let cidrs = self.sync_cidrs(desired, synced);
+        addrs.and(uplinks).and(cidrs)
+    }
+
+    fn sync_cidrs(&mut self, desired: &Desired, synced: bool) -> Result<(), Error> {
         for (key, value) in &desired.node_cidrs {
             if self.actual_cidrs.get(key) != Some(value) {
                 self.cidrs.insert(key, value)?;

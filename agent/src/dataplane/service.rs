@@ -136,12 +136,18 @@ impl ServiceMaps {
     }
 
     /// Makes the maps hold what they should, and deletes what has been unused for [`GRACE`]. `now`
-    /// is the time since any fixed moment.
+    /// is the time since any fixed moment, `elapsed` the same after the writes: what they have made
+    /// garbage rests from then on.
     ///
     /// # Errors
     /// [`Error::TooSmall`], and nothing was written but deletions. The first write that fails ends it; every frontend then has its old or its new backends,
     /// and the next call goes on from there.
-    pub fn sync(&mut self, index: &mut ServiceIndex, now: Duration) -> Result<Synced, Error> {
+    pub fn sync(
+        &mut self,
+        index: &mut ServiceIndex,
+        now: Duration,
+        elapsed: impl Fn() -> Duration,
+    ) -> Result<Synced, Error> {
         let plan = self.plan(index);
         let shortages = self.shortages(plan.needs);
         if !shortages.is_empty() {
@@ -152,8 +158,9 @@ impl ServiceMaps {
             return Err(Error::TooSmall(shortages));
         }
         self.settled = false;
-        self.collector.note(now, &plan);
+        self.collector.forget(&plan);
         self.perform(plan.writes())?;
+        self.collector.note(elapsed(), &plan);
         let due = self.collector.due(now, GRACE, &self.actual);
         self.perform(&due)?;
         self.settled = true;

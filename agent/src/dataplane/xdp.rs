@@ -14,7 +14,7 @@ use super::{
 };
 
 /// The program's name.
-const PROGRAM: &str = "xdp_uplink";
+pub(super) const PROGRAM: &str = "xdp_uplink";
 /// Begins the name of a link's pin; the interface's index follows.
 const LINK: &str = "xdp-";
 

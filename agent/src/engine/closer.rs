@@ -193,9 +193,8 @@ impl Worker {
 
     fn pass(&mut self, order: &Order) -> Result<(), Stop> {
         let conns = self.conns.entries().map_err(Stop::Map)?;
-        let known = order.survey.then(|| self.conns.backends());
-        let known = known.transpose().map_err(Stop::Map)?;
-        for (netns, closes) in order.gone.choose(&conns, known.as_ref()) {
+        let known = self.conns.backends().map_err(Stop::Map)?;
+        for (netns, closes) in order.gone.choose(&conns, &known, order.survey) {
             if netns == self.node {
                 self.close(&closes)?;
             } else if let Some(path) = order.pods.get(&netns) {

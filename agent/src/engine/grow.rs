@@ -135,9 +135,10 @@ impl Engine {
         let live = self.kernel.live.clone();
         let _suspended = live.suspend();
         self.verify.touched();
+        // Also where it fails: some maps may have been replaced by then.
+        self.stale = true;
         let loaded = load::grow(&self.kernel.object, &self.kernel.pins, &sizes)?;
         self.kernel.loaded.replaced += loaded.replaced;
-        self.stale = true;
         self.take_up()?;
         self.verify.touched();
         let seconds = began.elapsed().as_secs_f64();

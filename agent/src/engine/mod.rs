@@ -292,8 +292,12 @@ impl Engine {
         deadlines.chain(others).fold(self_check, Instant::min)
     }
 
-    /// When something wants to be deleted after its grace period.
+    /// When something wants to be deleted after its grace period. After a failure that waits for the
+    /// next try, too: or what is due would be tried again without a pause.
     fn due(&self) -> Option<Instant> {
+        if self.retry.at.is_some() {
+            return None;
+        }
         [self.policy.due(), self.services.due()]
             .into_iter()
             .flatten()

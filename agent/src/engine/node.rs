@@ -157,14 +157,14 @@ impl NodePart {
         (problems, failures)
     }
 
-    /// Where health checks are answered; empty for everywhere.
-    pub fn health_addresses(&self) -> BTreeSet<IpAddr> {
+    /// Where health checks are answered; `None` for everywhere.
+    pub fn health_addresses(&self) -> Option<BTreeSet<IpAddr>> {
         if self.node_ports == NodePortAddresses::All {
-            return BTreeSet::new();
+            return None;
         }
         let all = self.desired.node_addrs.iter();
         let serving = all.filter(|(_, value)| value.flags & node_addr::NODE_PORTS != 0);
-        serving.map(|(addr, _)| addr.to_ip()).collect()
+        Some(serving.map(|(addr, _)| addr.to_ip()).collect())
     }
 
     /// Where the XDP program runs.

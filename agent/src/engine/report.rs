@@ -156,7 +156,10 @@ impl Engine {
         let own = self.store.nodes();
         let own = own.into_iter().find(|n| n.metadata.name.as_ref() == name);
         let eligible = own.is_some_and(compile::health::is_eligible);
-        (self.status().ready, eligible)
+        // Whether pods can be added is not what load balancers ask.
+        let hooks = self.node.hooks(&self.attacher);
+        let attached = hooks.iter().all(|hook| self.attacher.check(hook).is_ok());
+        (self.in_force && attached, eligible)
     }
 
     /// How the agent is.

@@ -66,11 +66,17 @@ impl Services {
     /// # Errors
     /// The first write that fails; every frontend then has its old or its new backends.
     pub fn sync(&mut self, now: Instant) -> Result<(), Error> {
+        // After a failure the next call is the retry's business.
+        self.due = None;
+        let elapsed = || self.epoch.elapsed();
         let since = now.saturating_duration_since(self.epoch);
-        let synced = self.maps.sync(&mut self.index, since).inspect_err(|_| {
-            // It may have retired backends before it failed.
-            self.order.survey = true;
-        })?;
+        let synced = self
+            .maps
+            .sync(&mut self.index, since, elapsed)
+            .inspect_err(|_| {
+                // It may have retired backends before it failed.
+                self.order.survey = true;
+            })?;
         for retired in &synced.retired {
             self.order.gone.note(retired);
         }

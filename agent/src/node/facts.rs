@@ -7,6 +7,9 @@ use weir_net::{
     netlink::{Address, Link, Mac, Route, RouteKind},
 };
 
+/// The device on which a kube-proxy in IPVS mode keeps the addresses of all Services.
+const IPVS: &str = "kube-ipvs0";
+
 /// A device towards other machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uplink {
@@ -111,10 +114,14 @@ impl Network {
     }
 
     /// Every address that the node may speak from to its pods. The route to a pod names no source, so
-    /// that the kernel takes an address of any device, not only of an uplink.
+    /// that the kernel takes an address of any device, not only of an uplink. Those of Services, which
+    /// a kube-proxy in IPVS mode has put (or left) on a device of its own, are not the node's.
     pub fn own_addresses(&self) -> Vec<IpAddr> {
         let usable = |ip: &IpAddr| !ip.is_loopback() && !is_link_local(ip);
-        let all = self.addresses.iter().map(|a| a.network.ip());
+        let services = self.links.iter().find(|link| link.name == IPVS);
+        let services = services.map(|link| link.index);
+        let of_node = self.addresses.iter().filter(|a| Some(a.index) != services);
+        let all = of_node.map(|a| a.network.ip());
         all.filter(usable).collect()
     }
 
@@ -246,6 +253,23 @@ mod tests {
         let sources = &network.uplinks(&[], &[]).0[0].sources;
         let texts: Vec<String> = sources.iter().map(ToString::to_string).collect();
         assert_eq!(texts, ["192.0.2.1", "2001:db8::1", "2001:db8::4"]);
+    }
+
+    #[test]
+    fn the_services_addresses_that_ipvs_keeps_are_not_the_nodes() {
+        let mut network = network();
+        let before = network.own_addresses();
+        network.links.push(Link {
+            index: 9,
+            name: IPVS.into(),
+            ..Link::default()
+        });
+        network.addresses.push(Address {
+            index: 9,
+            network: net("10.96.0.1/32"),
+            ..network.addresses[0].clone()
+        });
+        assert_eq!(network.own_addresses(), before);
     }
 
     #[test]

@@ -27,11 +27,15 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Takes the garbage of the latest plan, and forgets what it wants again.
-    pub fn note(&mut self, now: Duration, plan: &Plan) {
+    /// Forgets what a plan wants again: before its writes.
+    pub fn forget(&mut self, plan: &Plan) {
         for garbage in &plan.wanted {
             self.since.remove(garbage);
         }
+    }
+
+    /// Takes a plan's garbage: once all its writes are done, for until then it may be in use.
+    pub fn note(&mut self, now: Duration, plan: &Plan) {
         for garbage in &plan.garbage {
             self.since.entry(*garbage).or_insert(now);
         }

@@ -61,6 +61,7 @@ fn a_number_and_a_range_of_slots_are_given_again_only_after_the_grace_period() {
         index.apply_slice(&slice("a", "a", &[(address, 'r')]));
         let change = plan(actual, index.desired(), None);
         change.writes().for_each(|write| actual.apply(write));
+        collector.forget(&change);
         collector.note(now, &change);
         assert_eq!(collector.due(now + GRACE / 2, GRACE, actual), []);
         let writes = collector.due(now + GRACE, GRACE, actual);
@@ -92,6 +93,7 @@ fn what_a_killed_agent_left_is_collected_and_not_used_before() {
     };
     assert_eq!(set.0, 4);
     let mut collector = Collector::default();
+    collector.forget(&change);
     collector.note(Duration::ZERO, &change);
     change.writes().for_each(|write| actual.apply(write));
     let writes = collector.due(GRACE, GRACE, &actual);

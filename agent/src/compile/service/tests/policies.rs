@@ -264,6 +264,7 @@ fn services_with_equal_source_ranges_share_them_and_the_last_takes_them_along() 
         // Clients may be let in by them for as long as a program may have read the frontend.
         assert_eq!(actual.source_ranges().count(), 1);
         let mut collector = Collector::default();
+        collector.forget(&change);
         collector.note(std::time::Duration::ZERO, &change);
         let grace = std::time::Duration::from_secs(5);
         let due = collector.due(grace, grace, &actual);

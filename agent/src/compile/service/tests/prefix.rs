@@ -229,6 +229,7 @@ proptest! {
             let index = cluster(&random);
             desired = index.desired().clone();
             let change = plan(&actual, &desired, None);
+            collector.forget(&change);
             collector.note(now, &change);
             let mut writes: Vec<_> = change.writes().cloned().collect();
             if late {
@@ -253,6 +254,7 @@ proptest! {
         prop_assert_eq!(picture(&actual), picture(&fresh));
         prop_assert_eq!(plan(&restarted(&actual), &desired, None).writes().count(), 0);
         // After the grace period nothing is left over.
+        collector.forget(&plan(&actual, &desired, None));
         collector.note(now, &plan(&actual, &desired, None));
         let collected = collector.due(now + GRACE, GRACE, &actual);
         perform(&mut actual, &collected, collected.len())?;
@@ -280,6 +282,7 @@ proptest! {
         for (step, late) in steps.iter().zip(late) {
             turn_into(&mut index, step);
             let change = plan(&actual, index.desired(), index.changed());
+            collector.forget(&change);
             collector.note(now, &change);
             change.writes().for_each(|write| actual.apply(write));
             index.settled();
@@ -292,6 +295,7 @@ proptest! {
             prop_assert_eq!(rest.writes().collect::<Vec<_>>(), Vec::<&ServiceWrite>::new());
             // What is garbage now will be collected, and nothing else.
             let mut all = Collector::default();
+            all.forget(&rest);
             all.note(Duration::ZERO, &rest);
             let (mut mine, mut theirs) = (actual.clone(), actual.clone());
             let far = now + 2 * GRACE;
