@@ -131,13 +131,22 @@ pub fn insert_new(key: &CtKey, entry: &CtEntry, now: Ticks) -> Inserted {
 fn insert(key: &CtKey, new: &CtEntry, now: Ticks) -> u32 {
     const EEXIST: i32 = -17;
     if let Some(there) = entry(key) {
+        let over = over(key, there, now);
+        // A port of the node's is given on sooner.
+        let own = flags::SNAT | flags::KEY_TRANSLATED;
+        let spent = new.flags & own == own
+            && there.flags & own == own
+            && state::spent(there.seen, key.proto(), now.wrapping_sub(there.last_seen));
         if dry_run::is_on() {
             // What a dry run has not removed has the new flow's tag.
-            let taken = !over(key, there, now) && there.tag != new.tag;
+            let taken = !over && !spent && there.tag != new.tag;
             return if taken { Inserted::Taken } else { Inserted::Yes } as u32;
         }
-        if !over(key, there, now) {
+        if !over && !spent {
             return Inserted::Taken as u32;
+        }
+        if !over {
+            forget_first(key, there);
         }
         delete(key);
     }
@@ -149,6 +158,16 @@ fn insert(key: &CtKey, new: &CtEntry, now: Ticks) -> u32 {
         Err(EEXIST) => Inserted::Taken as u32,
         Err(_) => Inserted::Full as u32,
     }
+}
+
+/// Removes the first entry of the translated flow whose second one this is.
+#[inline(never)]
+fn forget_first(key: &CtKey, second: &CtEntry) -> u32 {
+    let first = CtKey::sorted(&second.other, key.proto()).0;
+    if entry(&first).is_some_and(|first| first.tag == second.tag) {
+        delete(&first);
+    }
+    0
 }
 
 /// Removes the second entry of a flow whose first one could not be written.
@@ -201,7 +220,10 @@ fn set(key: &CtKey, tag: u32, seen: u32, now: Ticks) -> u32 {
     entry.seen = seen;
     entry.last_seen = now;
     let is = state::established(seen);
-    if was == is {
+    // Of a flow that is answered from elsewhere, nothing shows that it is more than a forged packet or
+    // two: it must not displace those that are known to be.
+    let unseen = entry.flags & flags::DSR != 0 && entry.backend.0 != 0;
+    if was == is || unseen {
         return 0;
     }
     // Another CPU may have moved the flow already, and the element be another flow's by now: of what

@@ -22,6 +22,8 @@ pub const TOO_BIG: u32 = 2;
 /// There is no way to where the packet is to go.
 pub const NO_WAY: u32 = 3;
 
+/// `gso_size` of a packet whose segments have sizes of their own (SCTP).
+const GSO_BY_FRAGS: u32 = 0xffff;
 /// Packets up to this size fit everywhere (RFC 8200 §5).
 const ALWAYS_FITS: u32 = 1280;
 
@@ -62,6 +64,12 @@ pub fn route(skb: Skb, s: &mut Scratch) -> u32 {
 #[inline(always)]
 fn size_check(skb: Skb, s: &mut Scratch) -> u32 {
     let gso_size = skb.gso_size();
+    if gso_size == GSO_BY_FRAGS && s.target == Target::POD {
+        let mut mtu = 0;
+        let fits = skb.fits(s.target_ifindex, &mut mtu);
+        s.mtu = s.to.mtu;
+        return if fits { CLEAR } else { TOO_BIG };
+    }
     let size = if gso_size == 0 {
         s.packet.ip_len()
     } else {

@@ -10,7 +10,7 @@ use weir_abi::conntrack::{Tuple, flags, seen};
 use weir_abi::node::config;
 use weir_abi::{Addr, PortBe, Proto};
 
-use crate::packet::{Bytes, Packet};
+use crate::packet::{Bytes, Kind, Packet};
 use crate::scratch::{Hook, Mode, Scratch, Target};
 use crate::skb::{Failed, Skb};
 use crate::{checksum, maps, service};
@@ -36,7 +36,15 @@ fn is_on() -> bool {
 /// prefix of a node's pods answers by the stack of its node, which knows nothing of the frontend.
 #[inline(never)]
 pub fn takes(s: &mut Scratch) -> u32 {
-    if !is_on() || s.packet.proto.0 != Proto::TCP.0 || maps::uplink_to(&s.out.dst) == 0 {
+    let p = &s.packet;
+    if !is_on() || p.proto.0 != Proto::TCP.0 || maps::uplink_to(&s.out.dst) == 0 {
+        return 0;
+    }
+    // A client that is a pod or a node may be at the backend's own node, which takes no such source
+    // from outside; and what the other node would not believe is not said to it.
+    if maps::is_in_cluster(&p.tuple.src)
+        || !service::is_external(&p.tuple.dst, p.tuple.dport, p.proto)
+    {
         return 0;
     }
     s.entry.flags |= flags::DSR;
@@ -59,10 +67,13 @@ pub fn gives_up(s: &mut Scratch) {
 /// not called for.
 #[inline(never)]
 pub fn announce(skb: Skb, s: &Scratch) -> u32 {
-    let original = s.mode == Mode::OPENS || s.original != 0;
-    if s.entry.flags & flags::DSR == 0
+    // In other modes the entry is another packet's.
+    let original = s.mode == Mode::OPENS || (s.mode == Mode::TRACKED && s.original != 0);
+    if !original
+        || s.entry.flags & flags::DSR == 0
         || s.target != Target::UPLINK
-        || !original
+        || s.packet.kind as u8 != Kind::Flow as u8
+        || s.packet.proto.0 != Proto::TCP.0
         || !s.packet.opens()
     {
         return 1;
@@ -128,7 +139,9 @@ pub fn accept(skb: Skb, s: &mut Scratch) -> u32 {
         return 0;
     };
     // Not everything that is said is believed: only what a Service has may be answered as.
-    if !service::is_external(&addr, port, p.proto) {
+    if !(maps::is_other_node(&addr) || service::has_services(&addr))
+        || !service::is_external(&addr, port, p.proto)
+    {
         return 0;
     }
     s.entry.flags |= flags::NAT | flags::DSR | flags::KEY_TRANSLATED;

@@ -242,6 +242,20 @@ pub fn is_uplink_mac(ifindex: u32, mac: [u8; 6]) -> bool {
         .is_some_and(|found| unsafe { (*found).mac } == mac)
 }
 
+/// Whether an address is a pod's or a node's of the cluster.
+#[inline(always)]
+pub fn is_in_cluster(addr: &Addr) -> bool {
+    NODE_CIDRS_MAP.get(lpm(&LpmKey::host(*addr))).is_some()
+}
+
+/// Whether an address is another node's own: those stand among the prefixes without an uplink.
+#[inline(always)]
+pub fn is_other_node(addr: &Addr) -> bool {
+    NODE_CIDRS_MAP
+        .get(lpm(&LpmKey::host(*addr)))
+        .is_some_and(|cidr| cidr.node != 0 && cidr.ifindex == 0)
+}
+
 /// Adds one to a counter, by its number.
 #[inline(always)]
 pub fn count(counter: u32) {

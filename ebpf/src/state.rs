@@ -44,10 +44,12 @@ pub fn advance(before: u32, proto: Proto, original: bool, flags: u8) -> u32 {
         now |= seen::REPLY;
     }
     if proto.0 != Proto::TCP.0 {
-        return if original {
-            now
-        } else {
+        return if !original {
             now | seen::ESTABLISHED
+        } else if before & seen::REPLY != 0 {
+            now | seen::ASSURED
+        } else {
+            now
         };
     }
     if flags & tcp::RST != 0 {
@@ -72,7 +74,7 @@ pub fn advance(before: u32, proto: Proto, original: bool, flags: u8) -> u32 {
     if acknowledged && now & seen::SYN_ACK != 0 {
         now |= seen::ESTABLISHED;
     }
-    if now & seen::MIDSTREAM != 0 && now & seen::REPLY != 0 {
+    if now & seen::MIDSTREAM != 0 && now & seen::REPLY != 0 && flags & tcp::SYN == 0 {
         now |= seen::ESTABLISHED;
     }
     now
@@ -119,6 +121,31 @@ fn tcp_timeout(seen: u32) -> Ticks {
         TCP_ESTABLISHED
     } else {
         TCP_OPENING
+    }
+}
+
+/// How long a closed connection, and one that never came to be, keeps its translated source port from
+/// others that need one.
+const SPENT_CLOSED: Ticks = seconds(2);
+const SPENT_OPENING: Ticks = seconds(8);
+
+/// Whether a flow that has been idle for this long may lose its translated source port to another: it
+/// is over for its ends, though a late packet of it may still come. Ports are few (thousands for each
+/// backend), and without this a small flood or many short flows would hold them all.
+#[inline(always)]
+pub fn spent(seen: u32, proto: Proto, idle: Ticks) -> bool {
+    if idle >= u32::MAX / 2 {
+        return false;
+    }
+    if proto.0 != Proto::TCP.0 {
+        // One question and its answer, or not even that.
+        return seen & seen::ASSURED == 0 && idle > SPENT_OPENING;
+    }
+    let reset = seen & (seen::RST | seen::AFTER_RST) == seen::RST;
+    if reset || seen & FIN_BOTH == FIN_BOTH {
+        idle > SPENT_CLOSED
+    } else {
+        seen & seen::ESTABLISHED == 0 && idle > SPENT_OPENING
     }
 }
 

@@ -90,6 +90,58 @@ fn clients_get_ports_of_their_own_until_none_is_left_and_then_their_packets_are_
     });
 }
 
+/// Makes the flow that has a port of the node's idle for some ticks.
+fn ages(node: &mut Node, family: Family, proto: Proto, port: u16, ticks: u32) {
+    let twin = tuple(family.node(), port, family.remote(), 8080);
+    node.edit_entry(&twin, proto, |entry| {
+        entry.last_seen = entry.last_seen.wrapping_sub(ticks);
+    });
+}
+
+#[test]
+fn ports_of_answered_questions_and_of_connections_that_are_over_are_soon_anothers() {
+    on_node(|node| {
+        for family in Family::BOTH {
+            for proto in [Proto::UDP, Proto::TCP] {
+                far(node, family, proto);
+                node.nat(NAT.0, NAT.0);
+                let first = opening(proto, &there(family, 4000));
+                let port = sent(node, family, &first);
+                let reply = answer(proto, &tuple(family.remote(), 8080, family.node(), port));
+                arrives(node, &reply).expect(REDIRECTED, Counter::Forwarded);
+                if proto == Proto::TCP {
+                    arrives(node, &Packet::tcp(&there(family, 4000), RST));
+                }
+                let second = opening(proto, &there(family, 4001));
+                arrives(node, &second).dropped(Counter::DropPortsExhausted);
+                ages(node, family, proto, port, 9);
+                assert_eq!(sent(node, family, &second), port);
+                assert!(node.entry(&there(family, 4000), proto).is_none());
+                ages(node, family, proto, port, 100_000);
+            }
+        }
+    });
+}
+
+#[test]
+fn the_port_of_a_flow_that_goes_on_is_nobody_elses() {
+    on_node(|node| {
+        for family in Family::BOTH {
+            far(node, family, Proto::UDP);
+            node.nat(NAT.0, NAT.0);
+            let question = Packet::udp(&there(family, 4000), b"?");
+            let port = sent(node, family, &question);
+            let back = tuple(family.remote(), 8080, family.node(), port);
+            arrives(node, &Packet::udp(&back, b"!"));
+            arrives(node, &question);
+            ages(node, family, Proto::UDP, port, 100);
+            let other = Packet::udp(&there(family, 4001), b"?");
+            arrives(node, &other).dropped(Counter::DropPortsExhausted);
+            ages(node, family, Proto::UDP, port, 100_000);
+        }
+    });
+}
+
 #[test]
 fn a_port_on_which_a_socket_of_the_node_waits_for_the_reply_is_not_taken() {
     on_node(|node| {

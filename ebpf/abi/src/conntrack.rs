@@ -244,6 +244,8 @@ pub mod seen {
     pub const MIDSTREAM: u32 = 64;
     /// TCP: a packet that acknowledges after a RST: the RST was not believed.
     pub const AFTER_RST: u32 = 128;
+    /// Not TCP: the initiator went on after a reply, so this is more than a question and its answer.
+    pub const ASSURED: u32 = 256;
 }
 
 crate::pod!(Tuple, CtKey, Stamp, CtEntry);

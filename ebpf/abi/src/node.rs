@@ -71,7 +71,8 @@ pub mod config {
     }
 }
 
-/// Value of `NODE_CIDRS` (an LPM trie keyed by [`crate::policy::LpmKey`]): where the pods of a node are.
+/// Value of `NODE_CIDRS` (an LPM trie keyed by [`crate::policy::LpmKey`]): where the pods of a node
+/// are, and the own addresses of other nodes (without an uplink: the stack knows the way).
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NodeCidr {

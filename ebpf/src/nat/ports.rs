@@ -74,7 +74,8 @@ impl NatPorts {
         if attempt >= self.len {
             return Candidate::None;
         }
-        let step = self.start + attempt;
+        // A prime above every length: no neighbours, which are as old as each other, and no port twice.
+        let step = self.start + attempt * 65_537;
         let port = PortBe::new((self.first + step % self.len) as u16);
         let mut reply = out.reversed();
         reply.dport = port;

@@ -114,3 +114,30 @@ fn a_second_is_rounded_up_to_ticks() {
     assert_eq!(seconds(60), 56);
     assert_eq!(seconds(21_600), 20_117);
 }
+
+#[test]
+fn a_translated_port_is_given_on_by_what_is_over_for_its_ends_and_by_nothing_else() {
+    const LONG: Ticks = 1000;
+    let replied = seen::REPLY | seen::ESTABLISHED;
+    for (proto, seen, soon, late) in [
+        (Proto::UDP, 0, false, true),
+        (Proto::UDP, replied, false, true),
+        (Proto::UDP, replied | seen::ASSURED, false, false),
+        (Proto::TCP, 0, false, true),
+        (Proto::TCP, replied, false, false),
+        (Proto::TCP, replied | seen::FIN_INITIATOR, false, false),
+        (Proto::TCP, replied | FIN_BOTH, true, true),
+        (Proto::TCP, replied | seen::RST, true, true),
+        (
+            Proto::TCP,
+            replied | seen::RST | seen::AFTER_RST,
+            false,
+            false,
+        ),
+    ] {
+        assert!(!spent(seen, proto, 0));
+        assert_eq!(spent(seen, proto, 4), soon, "{proto:?} {seen:#x}");
+        assert_eq!(spent(seen, proto, LONG), late, "{proto:?} {seen:#x}");
+        assert!(!spent(seen, proto, u32::MAX), "a clock that runs back");
+    }
+}
