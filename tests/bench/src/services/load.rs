@@ -113,7 +113,7 @@ fn sizes(world: &World) -> Vec<(&'static str, u32)> {
 }
 
 fn sync(maps: &mut ServiceMaps, index: &mut ServiceIndex, epoch: Instant) -> Result<()> {
-    maps.sync(index, epoch.elapsed())
+    maps.sync(index, epoch.elapsed(), || epoch.elapsed())
         .map(drop)
         .map_err(|error| anyhow!(error))
 }
