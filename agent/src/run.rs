@@ -14,13 +14,14 @@ use crate::{
     config::{self, Config, Invocation, Source},
     dataplane::{Features, drop_log, live, load, object, pins::Pins},
     engine::{Engine, Event, Handle, Kernel},
-    health, log, metrics,
+    health, log, memory, metrics,
     node::monitor::Monitor,
     source, verify,
 };
 
 /// `weir-agent`'s main: 0 after a signal, 1 on failure, 2 on a wrong command line.
 pub fn main() -> ExitCode {
+    memory::one_heap();
     let config = match config::from_process() {
         Ok(Invocation::Run(config)) => *config,
         Ok(Invocation::Print(text)) => {

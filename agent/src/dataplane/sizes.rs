@@ -59,6 +59,9 @@ pub struct MapLimits {
     configured: Sizes,
 }
 
+/// Sizes of arrays are multiples of this.
+const ARRAY_STEP: u32 = 4096;
+
 impl MapLimits {
     /// With these configured; the others are as [`RESIZABLE`] has them.
     pub fn new(configured: Sizes) -> Self {
@@ -95,13 +98,22 @@ impl MapLimits {
         limit.map_or(size, |limit| size.min(limit))
     }
 
-    /// The size that a map of `size` entries gets so that `needed` fit: a power of two with a
-    /// quarter of room, or the limit. `None` if they do not fit below the limit, or fit already.
+    /// The size that a map of `size` entries gets so that `needed` fit, or the limit: of a hash, a power
+    /// of two with a quarter of room; of the Services' arrays, which take their memory at once, half of
+    /// room. `None` if they do not fit below the limit, or fit already.
     pub fn grown(&self, map: &str, size: u32, needed: usize) -> Option<u32> {
         let limit = self.of(map)?;
         let needed = u32::try_from(needed).ok().filter(|n| *n <= limit)?;
-        let roomy = needed.saturating_add(needed / 4);
-        let grown = roomy.checked_next_power_of_two().unwrap_or(limit);
+        let grown = if [map::SLOTS, map::BACKENDS].contains(&map) {
+            needed
+                .saturating_add(needed / 2)
+                .checked_next_multiple_of(ARRAY_STEP)
+        } else {
+            needed
+                .saturating_add(needed / 4)
+                .checked_next_power_of_two()
+        };
+        let grown = grown.unwrap_or(limit);
         Some(grown.min(limit)).filter(|grown| *grown > size)
     }
 }
@@ -144,6 +156,11 @@ mod tests {
         assert_eq!(grown(64, 103), Some(128));
         assert_eq!(grown(64, 104), Some(256));
         assert_eq!(grown(64, 120_000), Some(1 << 18));
+        let array = |needed| limits().grown(map::BACKENDS, 1 << 16, needed);
+        assert_eq!(
+            (array(120_000), array(65_000)),
+            (Some(180_224), Some(98_304))
+        );
         assert_eq!(limits().grown(map::RULES, 64, 900), Some(1000));
         assert_eq!(limits().grown(map::RULES, 64, 1000), Some(1000));
     }
