@@ -157,20 +157,22 @@ impl Engine {
         let own = own.into_iter().find(|n| n.metadata.name.as_ref() == name);
         let eligible = own.is_some_and(compile::health::is_eligible);
         // Whether pods can be added is not what load balancers ask.
+        (self.in_force && self.uplinks_attached(), eligible)
+    }
+
+    /// Whether every uplink has its programs, in their place.
+    fn uplinks_attached(&self) -> bool {
         let hooks = self.node.hooks(&self.attacher);
-        let attached = hooks.iter().all(|hook| self.attacher.check(hook).is_ok());
-        (self.in_force && attached, eligible)
+        hooks.iter().all(|hook| self.attacher.check(hook).is_ok())
     }
 
     /// How the agent is.
     pub(super) fn status(&self) -> Status {
-        let hooks = self.node.hooks(&self.attacher);
-        let uplinks_attached = hooks.iter().all(|hook| self.attacher.check(hook).is_ok());
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             node: self.config.node_name.clone(),
             synced: self.synced,
-            ready: self.in_force && uplinks_attached && self.node.desired.file.is_some(),
+            ready: self.in_force && self.uplinks_attached() && self.node.desired.file.is_some(),
             degraded: self
                 .problems
                 .values()
