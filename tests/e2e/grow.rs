@@ -140,7 +140,7 @@ fn served(node: &Node) -> usize {
 }
 
 /// Every link has the program that is pinned under its name.
-fn links_are_current(node: &Node) {
+pub fn links_are_current(node: &Node) {
     for link in std::fs::read_dir(node.path(&format!("{V1}/links"))).unwrap() {
         let path = link.unwrap().path();
         let link = bpf::get_pinned(&path).unwrap();

@@ -33,3 +33,4 @@ mod streams;
 mod trace;
 mod upgrade;
 mod verify;
+mod wait;

@@ -1,7 +1,6 @@
 //! Whose sockets are in which network namespace: what the agent tells the socket hooks.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
 
 use weir_abi::map;
 use weir_abi::node::{NetnsOwner, netns};
@@ -12,6 +11,8 @@ use weir_lab::spawn::run_in;
 use weir_lab::{Lab, PodSpec};
 use weir_net::NetNs;
 
+use crate::wait::await_that;
+
 fn table(node: &Node) -> Table<u64, NetnsOwner> {
     let pins = Pins::new(&node.path("/sys/fs/bpf/weir"));
     Table::open(&pins, map::NETNS, &Writes::default()).unwrap()
@@ -19,14 +20,6 @@ fn table(node: &Node) -> Table<u64, NetnsOwner> {
 
 fn owners(node: &Node) -> HashMap<u64, NetnsOwner> {
     table(node).entries().unwrap()
-}
-
-fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! What the agent tells the programs of the node and of its own configuration.
 
-use std::time::{Duration, Instant};
-
 use weir_abi::node::{NodeAddr, UplinkInfo, config, node_addr};
 use weir_abi::{Addr, map};
 use weir_agent::dataplane::pins::Pins;
@@ -11,13 +9,7 @@ use weir_lab::node::Node;
 use weir_lab::spawn::run_in;
 use weir_net::{IpNetwork, Netlink};
 
-fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use crate::wait::await_that;
 
 fn pins(node: &Node) -> Pins {
     Pins::new(&node.path("/sys/fs/bpf/weir"))

@@ -1,7 +1,6 @@
 //! What the agent keeps right on its node: routes, addresses, the node file, filters without tcx.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use weir_agent::dataplane::attach::{Attached, Attacher, Hook, Role, Side};
 use weir_agent::dataplane::pins::Pins;
@@ -10,6 +9,8 @@ use weir_lab::spawn::run_in;
 use weir_lab::{Lab, cluster};
 use weir_net::Netlink;
 use weir_net::netlink::{Route, RouteKind};
+
+use crate::wait::await_that;
 
 /// `rtm_protocol` of the agent's routes.
 const PROTOCOL: u8 = 87;
@@ -21,14 +22,6 @@ fn routes(node: &Node) -> Vec<Route> {
         Ok(routes)
     })
     .unwrap()
-}
-
-fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]

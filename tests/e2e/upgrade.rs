@@ -108,26 +108,7 @@ fn another_object_replaces_every_program_in_place_while_traffic_runs() {
         links_changed, count as u64,
         "every link has its new program"
     );
-    for link in std::fs::read_dir(links).unwrap() {
-        let path = link.unwrap().path();
-        let link = weir_net::bpf::get_pinned(&path).unwrap();
-        let attached = weir_net::bpf::link_info(std::os::fd::AsFd::as_fd(&link))
-            .unwrap()
-            .prog_id;
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let program = match name.split('-').collect::<Vec<_>>()[..] {
-            ["ep", _, "in"] => "from_pod",
-            ["ep", _, "out"] => "to_pod",
-            ["up", _, "in"] => "from_uplink",
-            ["up", _, "out"] => "to_uplink",
-            ["cg", program] => program,
-            _ => panic!("{name}"),
-        };
-        let program = node.path(&format!("/sys/fs/bpf/weir/v1/progs/{program}"));
-        let program = weir_net::bpf::get_pinned(program).unwrap();
-        let info = weir_net::bpf::prog_info(std::os::fd::AsFd::as_fd(&program)).unwrap();
-        assert_eq!(attached, info.id, "{name}");
-    }
+    crate::grow::links_are_current(node);
 }
 
 #[test]
