@@ -5,7 +5,7 @@ use weir_abi::Addr;
 use weir_abi::conntrack::flags;
 use weir_abi::counter::Counter;
 
-use crate::{dsr, maps};
+use crate::{dsr, maps, source};
 use crate::outcome::Outcome;
 use crate::scratch::{Hook, Local, Mode, Scratch};
 use crate::skb::{Failed, Skb};
@@ -124,8 +124,9 @@ pub fn back(skb: Skb, to: &Local) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Whether an address may be one of a Service for those outside.
+/// Whether an address may be one of a Service for those outside. A HostPort at the node's loopback is
+/// for its own sockets.
 #[inline(always)]
 pub fn may_be_served(dst: &Addr) -> bool {
-    maps::is_node_addr(dst) || crate::service::has_services(dst)
+    maps::is_node_addr(dst) || (crate::service::has_services(dst) && !source::is_loopback(dst))
 }

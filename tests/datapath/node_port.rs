@@ -1,5 +1,7 @@
 //! Packets of those outside to a Service with a backend on this node, or without any.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use weir_abi::Proto;
 use weir_abi::conntrack::{flags, seen};
 use weir_abi::counter::Counter;
@@ -94,6 +96,23 @@ fn what_is_no_node_port_of_the_node_is_the_stacks() {
                 let run = node.run(Hook::FromUplink, &packet).left_to_stack();
                 assert_eq!(run.packet, packet);
             }
+            assert_eq!(node.entries(), 0);
+        }
+    });
+}
+
+#[test]
+fn a_frontend_at_the_nodes_loopback_is_not_served_to_those_outside() {
+    on_node(|node| {
+        for family in Family::BOTH {
+            let localhost: IpAddr = match family {
+                Family::V4 => Ipv4Addr::LOCALHOST.into(),
+                Family::V6 => Ipv6Addr::LOCALHOST.into(),
+            };
+            let localhost = localhost.into();
+            node.service(localhost, 80, Proto::TCP, &[(BACKEND, family.b(), 8080)]);
+            let syn = Packet::tcp(&tuple(family.world(), 4000, localhost, 80), SYN);
+            arrives(node, &syn).left_to_stack();
             assert_eq!(node.entries(), 0);
         }
     });

@@ -79,6 +79,23 @@ families! {
         }
     }
 
+    fn a_host_port_at_localhost_answers_the_nodes_own_sockets_only(family) {
+        start(family);
+        let mut rig = Rig::new();
+        rig.serve(family, 1, &[3]);
+        let localhost: IpAddr = match family {
+            Family::V6 => Ipv6Addr::LOCALHOST.into(),
+            Family::V4 | Family::Mapped => Ipv4Addr::LOCALHOST.into(),
+        };
+        rig.also_at(family, 1, localhost.into(), NODE_PORT);
+        rig.mark(localhost);
+        let to = family.dialled(localhost, NODE_PORT);
+        rig.own(Owner::Pod);
+        untouched(family, to);
+        rig.own(Owner::Node);
+        reach(family, to);
+    }
+
     fn host_only_translates_the_nodes_sockets_and_leaves_those_of_pods_alone(family) {
         start(family);
         let mut rig = Rig::new();

@@ -73,16 +73,30 @@ impl Rig {
 
     /// Gives the Service on `vip(n)` the NodePort [`NODE_PORT`].
     pub fn node_port(&mut self, family: Family, n: u8) {
+        let everywhere = ServiceKey::node_wide(family != Family::V6);
+        self.also_at(family, n, everywhere, NODE_PORT);
+    }
+
+    /// Has the Service on `vip(n)` served at this address and port as well.
+    pub fn also_at(&mut self, family: Family, n: u8, addr: Addr, port: u16) {
         let mut services = self.map::<ServiceKey, Service>(map::SERVICES);
         for key in frontends(family, n) {
             let value = services.get(&key, 0).unwrap();
             let key = ServiceKey {
-                addr: ServiceKey::node_wide(family != Family::V6),
-                port: PortBe::new(NODE_PORT),
+                addr,
+                port: PortBe::new(port),
                 ..key
             };
             services.insert(key, value, 0).unwrap();
         }
+    }
+
+    /// Marks an address as one that has frontends, and leaves other ports alone.
+    pub fn mark(&mut self, addr: IpAddr) {
+        let key = ServiceKey::marker(addr.into());
+        self.map::<ServiceKey, Service>(map::SERVICES)
+            .insert(key, Service::default(), 0)
+            .unwrap();
     }
 
     /// Changes the rules of the Service on `vip(n)`.

@@ -95,6 +95,10 @@ pub(super) fn find<S: Sockets>(sockets: &S, dialled: &mut Dialled) -> u32 {
         return Found::NOTHING;
     }
     let SockAddr { addr, port, .. } = dialled.dst;
+    // A pod's own loopback is not the node's.
+    if is_loopback(&addr) && !is_nodes(sockets) {
+        return Found::NOTHING;
+    }
     match frontend_in(sockets, &addr, port, dialled.proto) {
         Frontend::NotAService => {}
         Frontend::Refuse => return Found::REFUSES,
@@ -158,14 +162,10 @@ pub(super) fn is_nodes<S: Sockets>(sockets: &S) -> bool {
         .is_some_and(|owner| owner.flags & netns::NODE != 0)
 }
 
-/// Whether NodePorts answer at this address. A pod's own loopback is not the node's.
+/// Whether NodePorts answer at this address, which is no pod's loopback.
 #[inline(always)]
 fn has_node_ports<S: Sockets>(sockets: &S, addr: &Addr) -> bool {
-    if is_loopback(addr) {
-        is_nodes(sockets)
-    } else {
-        sockets.has_node_ports(addr)
-    }
+    is_loopback(addr) || sockets.has_node_ports(addr)
 }
 
 /// 127.0.0.0/8 or ::1.

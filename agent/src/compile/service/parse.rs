@@ -174,6 +174,14 @@ fn protocol(text: Option<&str>) -> Result<Proto, String> {
     }
 }
 
+/// An address of the node that a HostPort may name: its loopback as well, for its own sockets.
+fn host_address(text: &str) -> Result<Addr, String> {
+    match text.parse::<IpAddr>() {
+        Ok(ip) if ip.is_loopback() => Ok(ip.into()),
+        _ => address(text),
+    }
+}
+
 /// An address that a Service or an endpoint may have; the API server refuses the others.
 fn address(text: &str) -> Result<Addr, String> {
     let Ok(ip) = text.parse::<IpAddr>() else {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerPort, Pod};
 use weir_abi::{Addr, Proto};
 
 use super::super::hash::hash;
-use super::{Problem, Report, ServiceName, address, port_number, protocol};
+use super::{Problem, Report, ServiceName, address, host_address, port_number, protocol};
 
 /// What counts of a Pod of this node that has HostPorts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ fn host_port(report: &mut Report, field: &str, port: &ContainerPort) -> Option<H
         Ok(ip) if ip.is_unspecified() => (None, Some(ip.is_ipv4())),
         _ if text.is_empty() => (None, None),
         _ => {
-            let addr = report.check(format!("{field}.hostIP"), address(text))?;
+            let addr = report.check(format!("{field}.hostIP"), host_address(text))?;
             (Some(addr), Some(addr.is_v4()))
         }
     };

@@ -179,6 +179,8 @@ fn a_host_port_leads_to_its_pod_on_all_addresses_of_the_node_or_on_the_one_it_na
         {"containerPort": 53, "hostPort": 5353, "protocol": "UDP", "hostIP": "0.0.0.0"},
         {"containerPort": 54, "hostPort": 5354, "protocol": "SCTP", "hostIP": "::"},
         {"containerPort": 82},
+        {"containerPort": 83, "hostPort": 8003, "hostIP": "127.0.0.1"},
+        {"containerPort": 83, "hostPort": 8003, "hostIP": "::1"},
     ]);
     assert!(index.apply_pod(&pod("p", container(ports))));
     let actual = programmed(&index);
@@ -192,6 +194,8 @@ fn a_host_port_leads_to_its_pod_on_all_addresses_of_the_node_or_on_the_one_it_na
         ("::", 5353, Proto::UDP, "none"),
         ("::", 5354, Proto::SCTP, "[fd01::7]:54"),
         ("0.0.0.0", 5354, Proto::SCTP, "none"),
+        ("127.0.0.1", 8003, Proto::TCP, "10.1.0.7:83"),
+        ("::1", 8003, Proto::TCP, "[fd01::7]:83"),
     ] {
         assert_eq!(
             shown(&actual, address, port, proto),
@@ -243,7 +247,7 @@ fn a_sidecar_has_host_ports_and_another_init_container_has_none() {
 #[test]
 fn a_host_port_that_is_none_is_named_and_the_others_work() {
     let ports = json!([
-        {"containerPort": 80, "hostPort": 8000, "hostIP": "127.0.0.1"},
+        {"containerPort": 80, "hostPort": 8000, "hostIP": "169.254.0.1"},
         {"containerPort": 80, "hostPort": 70000},
         {"containerPort": 80, "hostPort": 8001},
     ]);
@@ -253,7 +257,7 @@ fn a_host_port_that_is_none_is_named_and_the_others_work() {
     assert_eq!(
         texts,
         [
-            "Pod default/p: spec.containers[0].ports[0].hostIP: 127.0.0.1 is a loopback address",
+            "Pod default/p: spec.containers[0].ports[0].hostIP: 169.254.0.1 is a link-local address",
             "Pod default/p: spec.containers[0].ports[1].hostPort: 70000 is not in 1-65535",
         ]
     );
