@@ -4,6 +4,7 @@ pub mod endpoint;
 pub mod health;
 pub mod nat_ports;
 pub mod netns;
+pub mod node_cidr;
 pub mod node_port;
 pub mod policy;
 pub mod route;
