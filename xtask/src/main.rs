@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod cluster;
 mod context;
 mod count;
 mod demo;
@@ -14,6 +15,7 @@ mod traces;
 mod vm;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -48,6 +50,32 @@ enum Chore {
     #[command(disable_help_flag = true)]
     Demo {
         /// Arguments of `weir-lab demo`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Build the image of Weir into target/images/weir.tar, without a container engine
+    Image {
+        /// Import it into the containerd that listens on this socket, for kubelet to find
+        #[arg(long, value_name = "SOCKET")]
+        import: Option<PathBuf>,
+    },
+    /// A real Kubernetes of several nodes on this machine: `cluster up`, `status`, `down`, `test`
+    ///
+    /// Builds its programs (Go, cached) and images, then everything after `cluster` goes to
+    /// `weir-cluster`, which runs as root; see `cluster --help`. `cluster test` takes the arguments
+    /// of `up` and brings a cluster of its own up, smoke-tests it and takes it down.
+    #[command(disable_help_flag = true)]
+    Cluster {
+        /// Arguments of `weir-cluster`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Run the upstream tests of Kubernetes and of network policies in the cluster that is up
+    ///
+    /// Everything after `e2e` goes to `weir-cluster e2e`, which runs as root; see `e2e --help`.
+    #[command(disable_help_flag = true)]
+    E2e {
+        /// Arguments of `weir-cluster e2e`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
@@ -105,6 +133,9 @@ fn chore(command: Chore) -> Result<ExitCode> {
         Chore::Build { ebpf: false, .. } => build::dist(&ctx)?,
         Chore::Demo { args } => return demo::run(&ctx, &args),
         Chore::Bench { args } => return bench::run(&ctx, &args),
+        Chore::Image { import } => cluster::image(&ctx, import.as_deref())?,
+        Chore::Cluster { args } => return cluster::run(&ctx, &args),
+        Chore::E2e { args } => return cluster::e2e(&ctx, &args),
         Chore::VmTest { load_only: _ } => test::verdict(vm::run(&ctx)?)?,
         Chore::Lint => test::verdict(lint::run(&ctx)?)?,
         Chore::Test { filter } => test::verdict(test::run(&ctx, filter.as_deref())?)?,

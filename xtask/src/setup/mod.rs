@@ -55,6 +55,61 @@ const BENCH: &[Tool] = &[
     },
 ];
 
+/// What a cluster runs besides what is built for it, and what its images are made of. Nothing here
+/// starts a service when it is installed, as Debian's etcd and containerd would.
+const CLUSTER: &[Tool] = &[
+    Tool {
+        program: "runc",
+        package: "runc",
+        why: "to run containers",
+    },
+    Tool {
+        program: "busybox",
+        package: "busybox-static",
+        why: "for images",
+    },
+    Tool {
+        program: "iptables",
+        package: "iptables",
+        why: "for kubelet, and to compare rules",
+    },
+    Tool {
+        program: "nft",
+        package: "nftables",
+        why: "to compare rules",
+    },
+    Tool {
+        program: "ip",
+        package: "iproute2",
+        why: "for agnhost's image",
+    },
+    Tool {
+        program: "bash",
+        package: "bash",
+        why: "for agnhost's image",
+    },
+    Tool {
+        program: "curl",
+        package: "curl",
+        why: "for agnhost's image",
+    },
+    Tool {
+        program: "dig",
+        package: "bind9-dnsutils",
+        why: "for agnhost's image",
+    },
+    Tool {
+        program: "nslookup",
+        package: "bind9-dnsutils",
+        why: "for agnhost's image",
+    },
+    Tool {
+        program: "nc.openbsd",
+        package: "netcat-openbsd",
+        why: "for agnhost's image",
+    },
+];
+
 #[cfg(target_arch = "aarch64")]
 const VM: &[Tool] = &[
     Tool {
@@ -114,6 +169,14 @@ pub fn bench(ctx: &Context) -> Result<()> {
     tools(ctx, BENCH)
 }
 
+/// What a test cluster needs besides Go.
+///
+/// # Errors
+/// See [`all`].
+pub fn cluster(ctx: &Context) -> Result<()> {
+    tools(ctx, CLUSTER)
+}
+
 /// What `vm-test` needs.
 ///
 /// # Errors
@@ -131,7 +194,8 @@ fn tools(ctx: &Context, wanted: &[Tool]) -> Result<()> {
         return Ok(());
     }
     if apt::available() {
-        let packages: Vec<&str> = missing.iter().map(|t| t.package).collect();
+        let mut packages: Vec<&str> = missing.iter().map(|t| t.package).collect();
+        packages.dedup();
         return apt::install(ctx, &packages);
     }
     let list: Vec<String> = missing
@@ -147,6 +211,15 @@ fn tools(ctx: &Context, wanted: &[Tool]) -> Result<()> {
         "this machine has no apt-get; install these by hand and try again:\n{}",
         list.join("\n")
     )
+}
+
+/// This machine's architecture as Go and OCI name it.
+pub fn oci_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }
 
 /// Where `program` is: `PATH`, then the places root's programs live in.

@@ -1,0 +1,275 @@
+//! The images of a cluster, made of files of this machine: no registry, no container engine.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::BufWriter;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::libraries;
+use super::oci::{Image, Node};
+use crate::context::Context;
+use crate::setup::{oci_architecture, which};
+use crate::step;
+
+/// Raised when an image of the same files becomes another.
+const FORMAT: u32 = 1;
+
+/// `PATH` in images that hold more than one program.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What the upstream tests run in agnhost's image besides agnhost itself: the program, and the name
+/// under which it is called there.
+const AGNHOST_TOOLS: [(&str, &str); 8] = [
+    ("bash", "bash"),
+    ("curl", "curl"),
+    ("dig", "dig"),
+    ("nslookup", "nslookup"),
+    ("nc.openbsd", "nc"),
+    ("ip", "ip"),
+    ("ss", "ss"),
+    ("getent", "getent"),
+];
+
+/// What the shipped image holds, and nothing else.
+const WEIR: [&str; 3] = ["weir", "weir-agent", "weir-cni"];
+
+/// The image of Weir, of what `cargo xtask build` made; returns the file.
+///
+/// # Errors
+/// A binary is missing or not static, or the file cannot be written.
+pub fn weir(ctx: &Context) -> Result<PathBuf> {
+    let mut image = Image::new(&["localhost/weir:dev"]);
+    image.env = vec!["PATH=/bin".to_owned()];
+    image.entrypoint = vec!["/bin/weir-agent".to_owned()];
+    for name in WEIR {
+        let file = ctx.dist().join(name);
+        if !libraries::of(&file)?.is_empty() {
+            bail!(
+                "{} needs shared libraries, and the image has none: build it with `cargo xtask \
+                 build`",
+                file.display()
+            );
+        }
+        image.program(&format!("bin/{name}"), &file);
+    }
+    for directory in ["etc", "run", "var"] {
+        image.directory(directory);
+    }
+    image.shared_directory("tmp");
+    save(ctx, "weir", &image)
+}
+
+/// Every image of a cluster; `programs` is where the built programs are.
+///
+/// # Errors
+/// A program is missing, or a file cannot be written.
+pub fn all(ctx: &Context, programs: &Path) -> Result<()> {
+    weir(ctx)?;
+    save(ctx, "pause", &pause(programs))?;
+    save(ctx, "busybox", &busybox()?)?;
+    save(ctx, "coredns", &coredns(programs))?;
+    save(ctx, "agnhost", &agnhost(programs)?)?;
+    save(ctx, "weir-test", &weir_test(ctx)?)?;
+    Ok(())
+}
+
+/// What holds the namespaces of a pod.
+fn pause(programs: &Path) -> Image {
+    let mut image = Image::new(&["registry.k8s.io/pause:3.10.2"]);
+    image.entrypoint = vec!["/pause".to_owned()];
+    image.env = vec![PATH.to_owned()];
+    image.program("pause", &programs.join("pause"));
+    image
+}
+
+fn busybox() -> Result<Image> {
+    let mut image = userland(&[
+        "localhost/busybox:dev",
+        "registry.k8s.io/e2e-test-images/busybox:1.37.0-1",
+    ])?;
+    image.cmd = vec!["sh".to_owned()];
+    Ok(image)
+}
+
+fn coredns(programs: &Path) -> Image {
+    let mut image = Image::new(&["localhost/coredns:dev"]);
+    image.entrypoint = vec!["/coredns".to_owned()];
+    image.env = vec![PATH.to_owned()];
+    image.program("coredns", &programs.join("coredns"));
+    image.directory("etc");
+    image.shared_directory("tmp");
+    image
+}
+
+/// The image of the upstream tests, with what their Dockerfile puts into it that tests of networks
+/// run.
+fn agnhost(programs: &Path) -> Result<Image> {
+    let mut image = userland(&["registry.k8s.io/e2e-test-images/agnhost:2.63.0"])?;
+    for (program, name) in AGNHOST_TOOLS {
+        let file = which(program)
+            .with_context(|| format!("no `{program}` on this machine for the image agnhost"))?;
+        with_libraries(&mut image, &format!("usr/bin/{name}"), &file)?;
+    }
+    // Busybox's shell prefers busybox's own programs to those above, whose options tests use.
+    image.link("bin/sh", "/usr/bin/bash");
+    image.link("bin/bash", "/usr/bin/bash");
+    // A test runs it from here as a DNS server of its own.
+    image.program("coredns", &programs.join("coredns"));
+    image.program("agnhost", &programs.join("agnhost"));
+    // Tests of entry points call it by this name.
+    image.link("agnhost-2", "agnhost");
+    image.shared_directory("uploads");
+    image.entrypoint = vec!["/agnhost".to_owned()];
+    image.cmd = vec!["pause".to_owned()];
+    Ok(image)
+}
+
+/// The lab's servers and probes.
+fn weir_test(ctx: &Context) -> Result<Image> {
+    let mut image = userland(&["localhost/weir-test:dev"])?;
+    image.program("bin/weir-lab", &ctx.dist().join("weir-lab"));
+    image.cmd = vec!["sh".to_owned()];
+    Ok(image)
+}
+
+/// Busybox under all its names, and the files that a C library looks for.
+fn userland(names: &[&str]) -> Result<Image> {
+    let file = which("busybox").context("no `busybox` on this machine")?;
+    let applets = step::output_of(Command::new(&file).arg("--list"))
+        .with_context(|| format!("{} --list failed", file.display()))?;
+    let mut image = Image::new(names);
+    image.env = vec![PATH.to_owned()];
+    for applet in applets.lines().map(str::trim) {
+        image.link(&format!("bin/{applet}"), "/bin/busybox");
+    }
+    with_libraries(&mut image, "bin/busybox", &file)?;
+    // User and group 1000 and 50000 are in agnhost's upstream image, and a test asks for them.
+    image.text(
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n\
+         user-defined-in-image:x:1000:1000::/:/bin/sh\n",
+    );
+    image.text(
+        "etc/group",
+        "root:x:0:\nnobody:x:65534:\nuser-defined-in-image:x:1000:\n\
+         group-defined-in-image:x:50000:user-defined-in-image\n",
+    );
+    image.text("etc/nsswitch.conf", "hosts: files dns\n");
+    for directory in ["dev", "proc", "root", "run", "sys", "var"] {
+        image.directory(directory);
+    }
+    image.shared_directory("tmp");
+    Ok(image)
+}
+
+/// Puts a program of the machine at `path`, and its libraries where its loader looks for them.
+fn with_libraries(image: &mut Image, path: &str, program: &Path) -> Result<()> {
+    image.program(path, program);
+    for library in libraries::of(program)? {
+        let name = library
+            .to_str()
+            .with_context(|| format!("{} is no UTF-8", library.display()))?;
+        image.program(name, &library);
+    }
+    Ok(())
+}
+
+/// Writes `target/images/NAME.tar` unless it was made of the same files, and says how large it is.
+fn save(ctx: &Context, name: &str, image: &Image) -> Result<PathBuf> {
+    let dir = ctx.target.join("images");
+    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let (file, made_of) = (
+        dir.join(format!("{name}.tar")),
+        dir.join(format!("{name}.inputs")),
+    );
+    let inputs = inputs(image)?;
+    if file.is_file() && fs::read_to_string(&made_of).is_ok_and(|there| there == inputs) {
+        return Ok(file);
+    }
+    let new = dir.join(format!(".{name}.{}", std::process::id()));
+    let written = fs::File::create(&new)
+        .and_then(|out| image.write(oci_architecture(), BufWriter::new(out)))
+        .and_then(|digest| {
+            // First, so that a tar never stands beside inputs that are newer.
+            let _ = fs::remove_file(&made_of);
+            fs::rename(&new, &file)?;
+            fs::write(&made_of, &inputs)?;
+            Ok(digest)
+        });
+    if written.is_err() {
+        // There is none where it could not be made.
+        let _ = fs::remove_file(&new);
+    }
+    let digest = written.with_context(|| format!("cannot make the image {}", file.display()))?;
+    let size = fs::metadata(&file).map_or(0, |meta| meta.len());
+    step::line(&format!(
+        "  image {name}: {} ({}), {digest}",
+        file.display(),
+        mebibytes(size)
+    ));
+    Ok(file)
+}
+
+/// What an image is made of, each file by size and time: enough to see that nothing has changed.
+fn inputs(image: &Image) -> Result<String> {
+    let mut all = format!(
+        "{FORMAT} {} {:?} {:?} {:?} {:?}\n",
+        oci_architecture(),
+        image.names,
+        image.entrypoint,
+        image.cmd,
+        image.env
+    );
+    for (path, node) in image.nodes() {
+        let _ = write!(all, "{path} {node:?}");
+        if let Node::Program(from) = node {
+            let meta =
+                fs::metadata(from).with_context(|| format!("cannot read {}", from.display()))?;
+            let _ = write!(
+                all,
+                " {} {}.{:09}",
+                meta.len(),
+                meta.mtime(),
+                meta.mtime_nsec()
+            );
+        }
+        all.push('\n');
+    }
+    Ok(all)
+}
+
+fn mebibytes(size: u64) -> String {
+    // A tenth is exact enough, and no float needs rounding.
+    let tenths = size.saturating_mul(10) / (1 << 20);
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Image, inputs, mebibytes};
+
+    #[test]
+    fn another_name_or_file_makes_another_image() {
+        let exe = std::env::current_exe().expect("a test is a program");
+        let mut one = Image::new(&["localhost/x:1"]);
+        one.program("bin/x", &exe);
+        let mut other = Image::new(&["localhost/x:2"]);
+        other.program("bin/x", &exe);
+        let of = |image: &Image| inputs(image).expect("it can be read");
+        assert_eq!(of(&one), of(&one.clone()));
+        assert_ne!(of(&one), of(&other));
+        let mut more = one.clone();
+        more.link("bin/y", "x");
+        assert_ne!(of(&one), of(&more));
+    }
+
+    #[test]
+    fn sizes_are_printed_in_mebibytes() {
+        assert_eq!(mebibytes(0), "0.0 MiB");
+        assert_eq!(mebibytes(5 * 1024 * 1024 + 512 * 1024), "5.5 MiB");
+    }
+}
