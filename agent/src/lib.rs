@@ -17,6 +17,7 @@ pub mod dataplane;
 pub mod engine;
 mod fd;
 pub mod health;
+pub mod install;
 pub mod log;
 mod memory;
 pub mod metrics;

@@ -31,6 +31,10 @@ pub(super) enum Command {
     /// Network policies: list, explain, test
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Put the CNI plugin into the runtime's binary directory, and mount a BPF file system
+    ///
+    /// Exit status: 0 everything is in its place, 2 error.
+    Install(InstallArgs),
     /// Show the version
     Version(VersionArgs),
     /// Print a shell's completion script
@@ -315,6 +319,21 @@ pub(super) struct TraceArgs {
     /// Show every rule, however many lines it takes
     #[arg(short, long)]
     pub verbose: bool,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InstallArgs {
+    /// The runtime's directory of CNI plugins, such as /opt/cni/bin
+    #[arg(long, value_name = "DIR")]
+    pub bin_dir: PathBuf,
+    /// Mount a BPF file system here if there is none, such as /sys/fs/bpf
+    #[arg(long, value_name = "DIR")]
+    pub bpffs: Option<PathBuf>,
+    /// The plugin to install [default: weir-cni beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub plugin: Option<PathBuf>,
     #[command(flatten)]
     pub output: OutputArgs,
 }

@@ -10,6 +10,7 @@ mod diff;
 mod document;
 mod endpoint_list;
 mod ends;
+mod install;
 mod kernel;
 mod layout;
 mod live;
@@ -64,6 +65,7 @@ where
         Command::Policy(PolicyCommand::Matrix(args)) => matrix::run(args, colors, terminal),
         Command::Policy(PolicyCommand::Verify(args)) => policy_verify::run(args, colors),
         Command::Policy(PolicyCommand::Test(args)) => policy_test::run(args, colors),
+        Command::Install(args) => install::run(args),
         Command::Version(args) => Ok(output::version(args)),
         Command::Completion(args) => Ok(completion::run(args)),
     };

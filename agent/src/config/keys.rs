@@ -205,6 +205,24 @@ pub(super) const KEYS: &[Key] = &[
         "Most entries of map BACKENDS: backends [default: 1048576]",
     ),
     key(
+        "cni-conf-dir",
+        "DIR",
+        None,
+        "Where to write the CNI configuration once pods can be added [default: it is not written]",
+    ),
+    key(
+        "cni-conf-name",
+        "NAME",
+        Some("05-weir.conflist"),
+        "The CNI configuration's file name; runtimes take the first in order",
+    ),
+    key(
+        "cni-log-file",
+        "PATH|none",
+        Some("none"),
+        "File on the node that the plugin appends its log to",
+    ),
+    key(
         "ebpf-object",
         "FILE",
         None,

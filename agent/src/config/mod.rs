@@ -1,6 +1,7 @@
 //! The agent's configuration: flag > `WEIR_*` > `--config FILE` > default. One table,
 //! [`keys::KEYS`], makes the flags, the variables and the keys of the file.
 
+mod cni;
 mod keys;
 mod layers;
 mod print;
@@ -20,6 +21,7 @@ use crate::{
     },
 };
 
+pub use cni::CniConf;
 pub use layers::{ConfigError, Layers, Origin, Value};
 pub use service::{NodePortMode, SocketLb, flag_word};
 
@@ -83,6 +85,8 @@ pub struct Config {
     pub verify_interval: Duration,
     /// `max-peers` and its like: up to which sizes maps grow.
     pub map_limits: MapLimits,
+    /// `cni-conf-dir` and its like; `None`: the agent writes no CNI configuration.
+    pub cni: Option<CniConf>,
     /// `ebpf-object`: instead of the embedded one.
     pub ebpf_object: Option<PathBuf>,
     /// `log-format`.
@@ -158,6 +162,7 @@ impl Config {
             policy_established: layers.require("policy-established", parse_established)?,
             verify_interval: layers.require("verify-interval", parse_duration)?,
             map_limits: map_limits(layers)?,
+            cni: cni::from_layers(layers)?,
             ebpf_object: layers.optional("ebpf-object", parse_path)?,
             log_format: layers.require("log-format", parse_log_format)?,
             log_level: layers.require("log-level", parse_log_level)?,

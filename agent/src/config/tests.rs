@@ -207,3 +207,46 @@ fn the_keys_around_services_have_kube_proxys_defaults_and_name_themselves_in_err
     let args = [&BASE[..], &["--config", "/etc/weir.yaml"]].concat();
     assert_eq!(config(&args, &[], file).skip_services.len(), 2);
 }
+
+/// The file that an installation has, and its lines.
+fn shipped_file() -> String {
+    let manifest = include_str!("../../../manifests/kustomize/base/config.yaml");
+    let (_, block) = manifest.split_once("  config.yaml: |\n").unwrap();
+    let lines = block.lines().map(|line| line.strip_prefix("    ").unwrap());
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_shipped_config_map_documents_every_key_with_its_default() {
+    let file = shipped_file();
+    for key in keys::KEYS {
+        let (set, unset) = (format!("{}: ", key.name), format!("# {}:", key.name));
+        let mut said = file.lines().filter_map(|line| {
+            let given = line.starts_with(&set);
+            let text = line.strip_prefix(&unset).map(str::trim);
+            (given || text.is_some()).then_some(text)
+        });
+        let Some(text) = said.next() else {
+            panic!(
+                "manifests/kustomize/base/config.yaml says nothing of {}",
+                key.name
+            )
+        };
+        if let Some(text) = text {
+            assert_eq!(text, key.default.unwrap_or_default(), "{}", key.name);
+        }
+        assert_eq!(said.next(), None, "{} stands there twice", key.name);
+    }
+}
+
+#[test]
+fn the_shipped_config_map_is_a_file_that_the_agent_reads() {
+    let args = ["--config", "/etc/weir.yaml", "--print-config"];
+    let Invocation::Print(text) = run(&args, &[], &shipped_file()).unwrap() else {
+        panic!("did not print");
+    };
+    assert!(
+        text.contains("source: \"kube\" # file /etc/weir.yaml\n"),
+        "{text}"
+    );
+}

@@ -18,7 +18,7 @@ use weir_abi::LAYOUT_VERSION;
 use super::Error;
 
 /// `BPF_FS_MAGIC` (linux/magic.h).
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+pub const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Paths of pinned objects.
 #[derive(Clone, Debug)]

@@ -43,6 +43,7 @@ impl Engine {
         }
         self.set_problems("programs", Vec::new());
         let mut failed = false;
+        let check = self.dirty.check;
         failed |= !self.apply_network();
         self.promote();
         let in_force = self.apply_policy(started) & self.apply_services(started);
@@ -52,6 +53,7 @@ impl Engine {
         failed |= !self.apply_endpoints();
         self.answer();
         self.tell_health();
+        failed |= !self.apply_conflist(check);
         if is_first && self.in_force {
             self.store.refill();
             self.services.refill();

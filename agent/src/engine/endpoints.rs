@@ -48,6 +48,7 @@ pub struct Endpoints {
     records: BTreeMap<Key, Record>,
     /// Slots not in use, the one that is free for longest first.
     free: VecDeque<u32>,
+    is_first_of_boot: bool,
 }
 
 const VERSION: u32 = 1;
@@ -100,13 +101,24 @@ impl Endpoints {
             .map(|r| r.slot)
             .chain(reserved.iter().copied())
             .collect();
-        Ok(Self {
+        let endpoints = Self {
             path,
             boot_id: boot_id.to_owned(),
             next_incarnation: known.max(incarnation.saturating_add(1)),
             free: (0..slots).filter(|slot| !used.contains(slot)).collect(),
             records,
-        })
+            is_first_of_boot: !same_boot,
+        };
+        if endpoints.is_first_of_boot {
+            // From now on a restart is known from a reboot, pods or none.
+            endpoints.save()?;
+        }
+        Ok(endpoints)
+    }
+
+    /// Whether this is the first agent of this boot (or the first of all).
+    pub fn is_first_of_boot(&self) -> bool {
+        self.is_first_of_boot
     }
 
     /// Makes a record and writes it.
@@ -229,6 +241,14 @@ mod tests {
             .adopt(request("a", 1, &["10.0.0.1"]), None)
             .unwrap();
         assert_eq!(load(&dir, "next").iter().count(), 0);
+    }
+
+    #[test]
+    fn a_restart_is_known_from_a_reboot_even_where_no_pod_has_ever_been() {
+        let dir = TempDir::new().unwrap();
+        assert!(load(&dir, "boot").is_first_of_boot());
+        assert!(!load(&dir, "boot").is_first_of_boot());
+        assert!(load(&dir, "next").is_first_of_boot());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod adopt;
 mod apply;
 mod closer;
+mod conflist;
 pub mod endpoints;
 mod event;
 mod grow;
@@ -53,6 +54,7 @@ use crate::{
         table::Writes,
     },
     health,
+    install::conflist::Conflist,
     state::Store,
     verify::background::Shared,
 };
@@ -113,6 +115,7 @@ pub struct Engine {
     stale: bool,
     verify: Arc<Shared>,
     health: health::Shared,
+    conflist: Option<Conflist>,
 }
 
 /// Which parts have something to do.
@@ -227,12 +230,14 @@ impl Engine {
             stale: true,
             verify: Arc::default(),
             health: health::Shared::default(),
+            conflist: None,
             kernel,
             config,
         };
         for (_, record) in engine.local.records.iter() {
             engine.policy.apply_endpoint(record);
         }
+        engine.take_over_conflist()?;
         Ok(engine)
     }
 

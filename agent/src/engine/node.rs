@@ -172,6 +172,11 @@ impl NodePart {
         self.xdp.feature()
     }
 
+    /// Whether the node file is there, as the objects have it.
+    pub fn has_file(&self) -> bool {
+        self.desired.file.is_some() && self.written.is_some()
+    }
+
     /// The hooks of uplinks that the object has programs for.
     pub fn hooks(&self, attacher: &Attacher) -> Vec<Hook> {
         let hooks = self.uplinks.iter().flat_map(|uplink| {

@@ -160,6 +160,11 @@ impl Engine {
         (self.in_force && self.uplinks_attached(), eligible)
     }
 
+    /// Whether an ADD can succeed: everything is in force, and the plugin knows the node.
+    pub(super) fn can_add(&self) -> bool {
+        self.in_force && self.node.has_file() && self.uplinks_attached()
+    }
+
     /// Whether every uplink has its programs, in their place.
     fn uplinks_attached(&self) -> bool {
         let hooks = self.node.hooks(&self.attacher);
@@ -172,7 +177,7 @@ impl Engine {
             version: env!("CARGO_PKG_VERSION").into(),
             node: self.config.node_name.clone(),
             synced: self.synced,
-            ready: self.in_force && self.uplinks_attached() && self.node.desired.file.is_some(),
+            ready: self.can_add(),
             degraded: self
                 .problems
                 .values()

@@ -5,6 +5,7 @@ mod agent;
 mod basics;
 mod diff;
 mod golden;
+mod install;
 mod lists;
 mod matrix;
 mod policy_test;
