@@ -7,6 +7,7 @@ mod context;
 mod count;
 mod demo;
 mod lint;
+mod manifests;
 mod setup;
 mod signals;
 mod step;
@@ -95,6 +96,8 @@ enum Chore {
     },
     /// Check formatting, clippy, warnings, licences and advisories
     Lint,
+    /// Write manifests/weir.yaml and the Helm chart from manifests/kustomize/base
+    Manifests,
     /// Load every eBPF program into the kernels that Weir supports, in QEMU
     VmTest {
         /// Only load and attach, which is all that there is so far
@@ -137,6 +140,7 @@ fn chore(command: Chore) -> Result<ExitCode> {
         Chore::Cluster { args } => return cluster::run(&ctx, &args),
         Chore::E2e { args } => return cluster::e2e(&ctx, &args),
         Chore::VmTest { load_only: _ } => test::verdict(vm::run(&ctx)?)?,
+        Chore::Manifests => manifests::run(&ctx)?,
         Chore::Lint => test::verdict(lint::run(&ctx)?)?,
         Chore::Test { filter } => test::verdict(test::run(&ctx, filter.as_deref())?)?,
     }
