@@ -1,65 +1,133 @@
 //! A real Kubernetes of several nodes on one machine, with Weir in it. `cargo xtask cluster` builds
 //! what it needs and calls it.
 
+mod api;
+mod args;
+mod cgroup;
 mod client;
+mod containerd;
+mod control_plane;
 mod count;
+mod down;
 mod e2e;
+mod fabric;
+mod forward;
+mod install;
+mod kubelet;
 mod live;
+mod node;
+mod pki;
+mod plan;
+mod process;
+mod progress;
+mod state;
+mod status;
+mod up;
 
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::{os::unix::process::CommandExt, process::ExitCode};
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
-/// Exit codes: 0 done, all passed; 1 a test failed; 2 wrong arguments; 3 it could not be run.
-#[derive(Debug, Parser)]
-#[command(name = "weir-cluster", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
+use crate::{
+    api::Cluster,
+    args::{Cli, Command, Dirs, ExecArgs, Output, StatusArgs, Which, folder},
+};
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run the upstream test suites against the cluster
-    E2e(Box<e2e::E2eArgs>),
-}
+/// The exit code after Ctrl-C, as shells have it.
+const INTERRUPTED: u8 = 130;
 
-fn folder(variable: &str, default: Option<&str>) -> Result<PathBuf> {
-    let value = std::env::var_os(variable).map(PathBuf::from);
-    let path = value
-        .or_else(|| default.map(PathBuf::from))
-        .with_context(|| format!("{variable} is not set: `cargo xtask` sets it"))?;
-    std::path::absolute(&path).with_context(|| format!("cannot find {}", path.display()))
-}
+/// The exit code of `e2e` when it could not be run, as 1 is for tests that failed.
+const NOT_RUN: u8 = 3;
 
-async fn run(cli: Cli) -> Result<count::Count> {
-    let dir = folder("WEIR_CLUSTER_DIR", Some("target/cluster"))?;
-    match cli.command {
-        Command::E2e(args) => {
-            let places = e2e::Places {
-                bin: folder("WEIR_CLUSTER_BIN", None)?,
-                kubeconfig: dir.join("kubeconfig"),
-                dir,
-            };
-            let count = e2e::run(&args, &places).await?;
-            if !args.json() {
-                println!("\n{count}");
-            }
-            Ok(count)
+/// The exit code of `status` for a cluster that is not as it was made.
+const NOT_UP: u8 = 3;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("weir-cluster: {error:#}");
+            ExitCode::FAILURE
         }
     }
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run(Cli::parse()).await {
-        Ok(count) if count.failed == 0 => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        // Both need a process with a single thread.
+        Command::Hold { hold } => node::hold(&hold)?,
+        Command::Forward { netns, to } => forward::forward(&netns, to)?,
+        Command::Up(args) => return runtime()?.block_on(up::up(&args)),
+        Command::Down(which) => take_down(&which)?,
+        Command::Status(args) => return show_status(&args),
+        Command::Exec(args) => return exec(&args),
+        Command::E2e(args) => return Ok(run_e2e(&args)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start a runtime")
+}
+
+fn take_down(which: &Which) -> Result<()> {
+    let dir = Dirs::of(which)?.state;
+    down::down(&dir, &which.name)?;
+    println!(
+        "cluster {}: down; its logs are in {}/logs",
+        which.name,
+        dir.display()
+    );
+    Ok(())
+}
+
+fn show_status(args: &StatusArgs) -> Result<ExitCode> {
+    let cluster = Cluster::open(&Dirs::of(&args.which)?.state)?;
+    let status = runtime()?.block_on(status::status(&cluster))?;
+    match args.output {
+        Output::Text => println!("{}", status.text()),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
+    }
+    Ok(if status.up {
+        ExitCode::SUCCESS
+    } else {
+        NOT_UP.into()
+    })
+}
+
+/// Becomes the program: its exit code is ours.
+fn exec(args: &ExecArgs) -> Result<ExitCode> {
+    let cluster = Cluster::open(&Dirs::of(&args.which)?.state)?;
+    let (program, rest) = args.program.split_first().context("no program is named")?;
+    let error = cluster.command_in(&args.node, program)?.args(rest).exec();
+    Err(error).with_context(|| format!("cannot run {program} on {}", args.node))
+}
+
+fn run_e2e(args: &e2e::E2eArgs) -> ExitCode {
+    let run = || -> Result<count::Count> {
+        let dir = Dirs::default_state()?;
+        let places = e2e::Places {
+            bin: folder("WEIR_CLUSTER_BIN")?,
+            kubeconfig: api::kubeconfig(&dir),
+            dir,
+        };
+        runtime()?.block_on(e2e::run(args, &places))
+    };
+    match run() {
+        Ok(count) => {
+            if !args.json() {
+                println!("\n{count}");
+            }
+            u8::from(count.failed > 0).into()
+        }
         Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(3)
+            eprintln!("weir-cluster: {error:#}");
+            NOT_RUN.into()
         }
     }
 }

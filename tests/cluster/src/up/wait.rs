@@ -1,0 +1,113 @@
+//! The parts of `up` that wait for the API.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+use ipnetwork::IpNetwork;
+use k8s_openapi::api::core::v1 as core;
+use kube::{
+    Api, Client,
+    runtime::wait::{Condition, await_condition},
+};
+
+use super::{LIMIT, POLL, Up};
+use crate::{
+    install,
+    state::Node,
+    status::{is_ready, pod_cidrs},
+};
+
+impl Up {
+    /// Until the API server says that it is ready.
+    pub(super) async fn await_api(&self, client: &Client) -> Result<()> {
+        let ready = async {
+            loop {
+                let request = kube::client::Body::empty();
+                let request = http::Request::get("/readyz").body(request)?;
+                if client
+                    .send(request)
+                    .await
+                    .is_ok_and(|r| r.status().is_success())
+                {
+                    return Ok(());
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        self.wait("kube-apiserver is ready", LIMIT, ready).await
+    }
+
+    /// Until each node meets a condition, as the API's watch tells.
+    async fn await_nodes(
+        &self,
+        client: &Client,
+        what: &str,
+        condition: impl Condition<core::Node> + Clone,
+    ) -> Result<Vec<core::Node>> {
+        let api: Api<core::Node> = Api::all(client.clone());
+        let nodes = self.nodes();
+        let all = nodes.iter().map(|node| {
+            let (api, condition) = (api.clone(), condition.clone());
+            async move {
+                let object = await_condition(api, &node.name, condition).await?;
+                object.with_context(|| format!("the node {} was removed", node.name))
+            }
+        });
+        self.wait(what, LIMIT, futures::future::try_join_all(all))
+            .await
+    }
+
+    /// Until each kubelet has made its Node.
+    pub(super) async fn await_registered(&self, client: &Client) -> Result<()> {
+        let there = |node: Option<&core::Node>| node.is_some();
+        self.await_nodes(client, "nodes are registered", there)
+            .await?;
+        Ok(())
+    }
+
+    /// Until each node is Ready.
+    pub(super) async fn await_ready(&self, client: &Client) -> Result<()> {
+        let ready = |node: Option<&core::Node>| node.is_some_and(is_ready);
+        self.await_nodes(client, "nodes are Ready", ready).await?;
+        Ok(())
+    }
+
+    /// The reference plugins, their configuration, and routes between nodes.
+    pub(super) async fn install_bridge(&self, client: &Client) -> Result<()> {
+        let wanted = self.plan.pod_cidrs().len();
+        let given = move |node: Option<&core::Node>| {
+            node.is_some_and(|node| pod_cidrs(node).len() == wanted)
+        };
+        let objects = self
+            .await_nodes(client, "nodes have pod CIDRs", given)
+            .await?;
+        let cidrs: Vec<Vec<IpNetwork>> = objects
+            .iter()
+            .map(|object| pod_cidrs(object).iter().map(|c| Ok(c.parse()?)).collect())
+            .collect::<Result<_>>()?;
+        let nodes = self.nodes();
+        for (node, own) in nodes.iter().zip(&cidrs) {
+            let others: Vec<(Vec<IpNetwork>, Vec<IpAddr>)> = nodes
+                .iter()
+                .zip(&cidrs)
+                .filter(|(other, _)| other.name != node.name)
+                .map(|(other, cidrs)| (cidrs.clone(), other.addresses.clone()))
+                .collect();
+            install::routes(node.holder.pid, &others)?;
+            let root = root(node);
+            install::reference_plugins(&root.join("opt"))?;
+            let list = format!("{:#}\n", install::bridge_conflist(own));
+            // containerd looks at a rename, never at half a file.
+            let dir = root.join("etc/cni/net.d");
+            super::write(&dir.join("10-bridge.tmp"), &list)?;
+            std::fs::rename(dir.join("10-bridge.tmp"), dir.join("10-bridge.conflist"))
+                .context("cannot write the conflist")?;
+        }
+        Ok(())
+    }
+}
+
+/// A node's root, as this process can open it.
+pub(super) fn root(node: &Node) -> std::path::PathBuf {
+    format!("/proc/{}/root", node.holder.pid).into()
+}
