@@ -50,6 +50,8 @@ pub struct Up {
     pub containerd: PathBuf,
     /// Image archives.
     pub images: Vec<PathBuf>,
+    /// The shipped manifests; none where Weir is not installed.
+    pub manifests: Option<PathBuf>,
     /// Its addresses.
     pub plan: Plan,
     /// The machine's cgroup hierarchies.
@@ -122,6 +124,10 @@ impl Up {
         }
         let bin = folder("WEIR_CLUSTER_BIN")?;
         let images = containerd::images(&folder("WEIR_CLUSTER_IMAGES")?)?;
+        let manifests = match args.options.cni {
+            Cni::Weir => Some(folder("WEIR_CLUSTER_MANIFESTS")?),
+            Cni::None | Cni::Bridge => None,
+        };
         let containerd = containerd::find(args.options.containerd, &bin)?;
         let mounts = Mounts::find()?;
         down::down(&dir, name).context("cannot clear what an earlier cluster has left")?;
@@ -141,6 +147,7 @@ impl Up {
             bin,
             containerd,
             images,
+            manifests,
             mounts,
         })
     }
@@ -256,7 +263,9 @@ impl Up {
                 self.await_ready(&client).await?;
             }
             Cni::Weir => {
-                bail!("not there yet: --cni weir; take --cni bridge or --cni none");
+                self.install_weir().await?;
+                self.await_ready(&client).await?;
+                self.await_system(&client).await?;
             }
         }
         self.record(|state| state.ready = true)

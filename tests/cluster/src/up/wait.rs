@@ -1,10 +1,13 @@
 //! The parts of `up` that wait for the API.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::Path};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ipnetwork::IpNetwork;
-use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::{
+    apps::v1::{DaemonSet, Deployment},
+    core::v1 as core,
+};
 use kube::{
     Api, Client,
     runtime::wait::{Condition, await_condition},
@@ -12,7 +15,8 @@ use kube::{
 
 use super::{LIMIT, POLL, Up};
 use crate::{
-    install,
+    api,
+    install::{bridge, weir},
     state::Node,
     status::{is_ready, pod_cidrs},
 };
@@ -93,10 +97,10 @@ impl Up {
                 .filter(|(other, _)| other.name != node.name)
                 .map(|(other, cidrs)| (cidrs.clone(), other.addresses.clone()))
                 .collect();
-            install::routes(node.holder.pid, &others)?;
+            bridge::routes(node.holder.pid, &others)?;
             let root = root(node);
-            install::reference_plugins(&root.join("opt"))?;
-            let list = format!("{:#}\n", install::bridge_conflist(own));
+            bridge::reference_plugins(&root.join("opt"))?;
+            let list = format!("{:#}\n", bridge::conflist(own));
             // containerd looks at a rename, never at half a file.
             let dir = root.join("etc/cni/net.d");
             super::write(&dir.join("10-bridge.tmp"), &list)?;
@@ -104,6 +108,69 @@ impl Up {
                 .context("cannot write the conflist")?;
         }
         Ok(())
+    }
+
+    /// Weir and CoreDNS, as an operator installs them: by kubectl.
+    pub(super) async fn install_weir(&self) -> Result<()> {
+        let manifests = self.manifests.as_deref().context("no manifests")?;
+        let options = self.state().options.clone();
+        let files = weir::write(&self.dir.join("install"), manifests, &self.plan, &options)?;
+        let apply = async {
+            tokio::try_join!(
+                self.apply("-k", &files.weir),
+                self.apply("-f", &files.coredns),
+            )
+        };
+        self.wait("Weir and CoreDNS are applied", LIMIT, apply)
+            .await?;
+        Ok(())
+    }
+
+    async fn apply(&self, flag: &str, path: &Path) -> Result<()> {
+        let kubectl = self.bin.join("kubectl");
+        let output = tokio::process::Command::new(&kubectl)
+            .args(["apply", "--server-side", "--force-conflicts"])
+            .arg(flag)
+            .arg(path)
+            .env("KUBECONFIG", api::kubeconfig(&self.dir))
+            .kill_on_drop(true)
+            .output()
+            .await
+            .with_context(|| format!("cannot run {}", kubectl.display()))?;
+        ensure!(
+            output.status.success(),
+            "kubectl apply {flag} {}: {}",
+            path.display(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(())
+    }
+
+    /// Until Weir's agents are ready, and CoreDNS with them.
+    pub(super) async fn await_system(&self, client: &Client) -> Result<()> {
+        let agents = await_condition(
+            Api::<DaemonSet>::namespaced(client.clone(), "weir-system"),
+            "weir",
+            |set: Option<&DaemonSet>| {
+                let status = set.and_then(|set| set.status.as_ref());
+                status.is_some_and(|s| {
+                    s.number_ready > 0 && s.number_ready == s.desired_number_scheduled
+                })
+            },
+        );
+        let wait = async { Ok(agents.await.map(drop)?) };
+        self.wait("Weir's agents are ready", LIMIT, wait).await?;
+        let dns = await_condition(
+            Api::<Deployment>::namespaced(client.clone(), "kube-system"),
+            "coredns",
+            |deployment: Option<&Deployment>| {
+                let wanted = deployment.and_then(|d| d.spec.as_ref()?.replicas);
+                let there = deployment.and_then(|d| d.status.as_ref()?.available_replicas);
+                wanted.is_some() && wanted == there
+            },
+        );
+        let wait = async { Ok(dns.await.map(drop)?) };
+        self.wait("CoreDNS is available", LIMIT, wait).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is put into a cluster once it runs: for `--cni bridge` the reference plugins' configuration.
+//! For `--cni bridge`: the reference plugins, their configuration, and routes between nodes.
 
 use std::{fs, net::IpAddr, path::Path};
 
@@ -33,9 +33,9 @@ pub fn reference_plugins(opt: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The reference plugins' list for a node.
+/// The configuration list for a node.
 #[must_use]
-pub fn bridge_conflist(pod_cidrs: &[IpNetwork]) -> Value {
+pub fn conflist(pod_cidrs: &[IpNetwork]) -> Value {
     let ranges: Vec<Value> = pod_cidrs
         .iter()
         .map(|cidr| json!([{"subnet": cidr}]))
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn the_bridges_list_has_a_range_and_a_route_of_each_family() {
         let cidrs = ["10.244.1.0/24", "fd44:0:0:1::/64"].map(|c| c.parse().unwrap());
-        let list = bridge_conflist(&cidrs);
+        let list = conflist(&cidrs);
         let ipam = &list["plugins"][0]["ipam"];
         assert_eq!(ipam["ranges"][1][0]["subnet"], "fd44:0:0:1::/64");
         assert_eq!(ipam["routes"][0]["dst"], "0.0.0.0/0");
