@@ -1,5 +1,6 @@
 //! Building Go programs from their published modules into the cache, once for each set of pins.
 
+use std::cell::OnceCell;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -33,6 +34,8 @@ pub struct Pins {
     go: String,
     /// Where its programs are kept.
     pub cache: PathBuf,
+    /// The Go that builds them, once it was asked for its version.
+    found: OnceCell<PathBuf>,
 }
 
 impl Pins {
@@ -62,6 +65,7 @@ impl Pins {
             go: go.to_owned(),
             ldflags,
             home,
+            found: OnceCell::new(),
         })
     }
 
@@ -98,15 +102,20 @@ impl Pins {
             // They were vetted where they were written.
             Kind::Tests => self.go(go, &["test", "-c", "-vet=off"]),
             Kind::C => {
-                let mut cmd = clean(Command::new(
-                    env::var_os("CC").unwrap_or_else(|| "cc".into()),
-                ));
+                let compiler = env::var_os("CC").unwrap_or_else(|| "cc".into());
+                let mut cmd = clean(Command::new(compiler));
                 cmd.args(["-Os", "-static", "-s", "-o"])
                     .arg(to)
                     .arg(self.source(ctx, go)?.join(program.source));
                 return ctx
                     .step(&name, &mut cmd)
                     .context("needs a C compiler and a static C library (Debian: gcc libc6-dev)");
+            }
+            Kind::File => {
+                let from = self.source(ctx, go)?.join(program.source);
+                return fs::copy(&from, to)
+                    .map(|_| ())
+                    .with_context(|| format!("cannot copy {}", from.display()));
             }
         };
         cmd.args([
@@ -163,6 +172,9 @@ impl Pins {
     /// Go on `PATH` or where its installer puts it, new enough for this module or able to fetch a
     /// release that is.
     fn find_go(&self, ctx: &Context) -> Result<PathBuf> {
+        if let Some(go) = self.found.get() {
+            return Ok(go.clone());
+        }
         let wanted = &self.go;
         let remedy = format!(
             "the test cluster's programs are built with Go {wanted} or newer: install it from \
@@ -172,7 +184,7 @@ impl Pins {
             .or_else(|| Some(PathBuf::from(USUAL)).filter(|go| go.is_file()))
             .with_context(|| format!("no `go` on this machine: {remedy}"))?;
         // In the module's folder, so that a Go which fetches its successor does it now.
-        let name = format!("version of Go for {}", self.version);
+        let name = format!("Go for {} {}", self.of, self.version);
         let mut said = String::new();
         let mut cmd = self.go(&go, &["version"]);
         let done = step::observe(&ctx.logs, &name, &mut cmd, None, |line| {
@@ -182,7 +194,7 @@ impl Pins {
         if !done.ok || !new_enough(&said, wanted) {
             bail!("{} says `{}`: {remedy}", go.display(), said.trim());
         }
-        Ok(go)
+        Ok(self.found.get_or_init(|| go).clone())
     }
 
     /// What to do about a failure of Go, where it is one of the network's.

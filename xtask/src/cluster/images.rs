@@ -21,9 +21,9 @@ const FORMAT: u32 = 1;
 /// `PATH` in images that hold more than one program.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What the upstream tests run in agnhost's image besides agnhost itself: the program, and the name
-/// under which it is called there.
-const AGNHOST_TOOLS: [(&str, &str); 8] = [
+/// What the upstream tests run in their images besides agnhost itself: the program, and the name under
+/// which it is called there.
+const TOOLS: [(&str, &str); 11] = [
     ("bash", "bash"),
     ("curl", "curl"),
     ("dig", "dig"),
@@ -32,7 +32,27 @@ const AGNHOST_TOOLS: [(&str, &str); 8] = [
     ("ip", "ip"),
     ("ss", "ss"),
     ("getent", "getent"),
+    ("iperf", "iperf"),
+    ("conntrack", "conntrack"),
+    ("iptables", "iptables"),
 ];
+
+/// agnhost in the image of the network-policy-api suite.
+const NPA_AGNHOST: &str = r#"#!/bin/sh
+# Without SCTP in the kernel `porter` ends at once, and no pod of this suite becomes ready: its servers
+# wait in their place. What asks them by SCTP is left out by name, with the reason.
+if [ "$1" = porter ] && env | grep -q '^SERVE_SCTP_PORT_' && [ ! -e /proc/net/sctp ]; then
+    exec /usr/bin/agnhost pause
+fi
+exec /usr/bin/agnhost "$@"
+"#;
+
+const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost:2.63.0";
+const AGNHOST_NPA: &str = "registry.k8s.io/e2e-test-images/agnhost:2.45";
+const E2E_DNS: &str = "registry.k8s.io/e2e-test-images/glibc-dns-testing:2.0.0";
+const E2E_IPTABLES: &str = "registry.k8s.io/build-image/distroless-iptables:v0.9.6";
+const E2E_NGINX: &str = "registry.k8s.io/e2e-test-images/nginx:1.15-4";
+const E2E_RESET: &str = "registry.k8s.io/e2e-test-images/regression-issue-74839:1.4";
 
 /// What the shipped image holds, and nothing else.
 const WEIR: [&str; 3] = ["weir", "weir-agent", "weir-cni"];
@@ -73,6 +93,10 @@ pub fn all(ctx: &Context, programs: &Path) -> Result<()> {
     save(ctx, "busybox", &busybox()?)?;
     save(ctx, "coredns", &coredns(programs))?;
     save(ctx, "agnhost", &agnhost(programs)?)?;
+    save(ctx, "agnhost-npa", &agnhost_npa(programs)?)?;
+    save(ctx, "e2e-tools", &tools(&[E2E_DNS, E2E_IPTABLES])?)?;
+    save(ctx, "e2e-nginx", &nginx()?)?;
+    save(ctx, "e2e-reset", &reset(programs))?;
     save(ctx, "weir-test", &weir_test(ctx)?)?;
     Ok(())
 }
@@ -108,24 +132,67 @@ fn coredns(programs: &Path) -> Image {
 /// The image of the upstream tests, with what their Dockerfile puts into it that tests of networks
 /// run.
 fn agnhost(programs: &Path) -> Result<Image> {
-    let mut image = userland(&["registry.k8s.io/e2e-test-images/agnhost:2.63.0"])?;
-    for (program, name) in AGNHOST_TOOLS {
+    let mut image = agnhost_below(&[AGNHOST], programs)?;
+    image.link("agnhost", "/usr/bin/agnhost");
+    // Tests of entry points call it by this name.
+    image.link("agnhost-2", "agnhost");
+    // A test runs it from here as a DNS server of its own.
+    image.program("coredns", &programs.join("coredns"));
+    Ok(image)
+}
+
+/// The same for the suite of network-policy-api, which asks for an older one.
+fn agnhost_npa(programs: &Path) -> Result<Image> {
+    let mut image = agnhost_below(&[AGNHOST_NPA], programs)?;
+    image.script("agnhost", NPA_AGNHOST);
+    Ok(image)
+}
+
+/// The layers that both have.
+fn agnhost_below(names: &[&str], programs: &Path) -> Result<Image> {
+    let mut image = tools(names)?;
+    image.next_layer();
+    image.program("usr/bin/agnhost", &programs.join("agnhost"));
+    for kind in ["crt", "key"] {
+        let file = format!("localhost.{kind}");
+        image.program(&file, &programs.join(format!("porter-{file}")));
+    }
+    image.shared_directory("uploads");
+    image.next_layer();
+    image.entrypoint = vec!["/agnhost".to_owned()];
+    image.cmd = vec!["pause".to_owned()];
+    Ok(image)
+}
+
+/// Busybox, and the machine's own programs before it in `PATH`.
+fn tools(names: &[&str]) -> Result<Image> {
+    let mut image = userland(names)?;
+    for (program, name) in TOOLS {
         let file = which(program)
-            .with_context(|| format!("no `{program}` on this machine for the image agnhost"))?;
+            .with_context(|| format!("no `{program}` on this machine for the test images"))?;
         with_libraries(&mut image, &format!("usr/bin/{name}"), &file)?;
     }
     // Busybox's shell prefers busybox's own programs to those above, whose options tests use.
     image.link("bin/sh", "/usr/bin/bash");
     image.link("bin/bash", "/usr/bin/bash");
-    // A test runs it from here as a DNS server of its own.
-    image.program("coredns", &programs.join("coredns"));
-    image.program("agnhost", &programs.join("agnhost"));
-    // Tests of entry points call it by this name.
-    image.link("agnhost-2", "agnhost");
-    image.shared_directory("uploads");
-    image.entrypoint = vec!["/agnhost".to_owned()];
-    image.cmd = vec!["pause".to_owned()];
     Ok(image)
+}
+
+/// A server that only has to run: nobody connects to it.
+fn nginx() -> Result<Image> {
+    let mut image = userland(&[E2E_NGINX])?;
+    image.entrypoint = ["httpd", "-f", "-p", "80"].map(str::to_owned).to_vec();
+    Ok(image)
+}
+
+/// What resets a connection on a packet out of its window.
+fn reset(programs: &Path) -> Image {
+    let name = "regression-issue-74839";
+    let mut image = Image::new(&[E2E_RESET]);
+    image.entrypoint = vec![format!("/{name}")];
+    image.env = vec![PATH.to_owned()];
+    image.program(name, &programs.join(name));
+    image
 }
 
 /// The lab's servers and probes.

@@ -9,7 +9,7 @@ mod libraries;
 mod oci;
 mod pins;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -81,16 +81,14 @@ pub fn e2e(ctx: &Context, args: &[OsString]) -> Result<ExitCode> {
 /// Up, smoke and down, whatever happens in between; also after Ctrl-C.
 fn test(ctx: &Context, args: &[OsString]) -> Result<ExitCode> {
     let cluster = Cluster::new(ctx, Needs::Cluster, &ctx.target.join("cluster-test"))?;
+    let (name, args) = take_name(args);
     let with = |verb: &str, more: &[OsString]| {
-        let mut all = vec![OsString::from(verb)];
-        if verb == "up" && !args.iter().any(|arg| is_option(arg, "--name")) {
-            all.extend(["--name", TEST_NAME].map(OsString::from));
-        }
+        let mut all: Vec<OsString> = vec![verb.into(), "--name".into(), name.clone()];
         all.extend_from_slice(more);
         all
     };
     let run = || -> Result<i32> {
-        match cluster.call(&with("up", args))? {
+        match cluster.call(&with("up", &args))? {
             0 => cluster.call(&with("smoke", &[])),
             code => Ok(code),
         }
@@ -232,7 +230,7 @@ fn needs(args: &[OsString]) -> Needs {
     match verb {
         None | Some("help") => Needs::Words,
         _ if asks_for_help(args) => Needs::Words,
-        Some("down" | "status") => Needs::Itself,
+        Some("down" | "status" | "exec") => Needs::Itself,
         Some("e2e") => Needs::Tests,
         Some(_) => Needs::Cluster,
     }
@@ -246,11 +244,22 @@ fn asks_for_help(args: &[OsString]) -> bool {
     })
 }
 
-/// Whether `arg` is this option, with or without its value.
-fn is_option(arg: &OsStr, option: &str) -> bool {
-    arg.to_str()
-        .and_then(|arg| arg.strip_prefix(option))
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+/// The cluster's name among the arguments of `up`, and the other ones: all three calls of a test
+/// need it.
+fn take_name(args: &[OsString]) -> (OsString, Vec<OsString>) {
+    let mut name = OsString::from(TEST_NAME);
+    let mut rest = Vec::new();
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        if arg == "--name" {
+            name = args.next().cloned().unwrap_or_default();
+        } else if let Some(value) = arg.to_str().and_then(|a| a.strip_prefix("--name=")) {
+            name = value.into();
+        } else {
+            rest.push(arg.clone());
+        }
+    }
+    (name, rest)
 }
 
 fn exit_code(code: i32) -> ExitCode {
@@ -261,7 +270,7 @@ fn exit_code(code: i32) -> ExitCode {
 mod tests {
     use std::ffi::OsString;
 
-    use super::{Needs, is_option, needs};
+    use super::{Needs, needs, take_name};
 
     fn of(args: &[&str]) -> Needs {
         needs(&args.iter().map(OsString::from).collect::<Vec<_>>())
@@ -269,7 +278,11 @@ mod tests {
 
     #[test]
     fn what_only_looks_ends_or_explains_builds_no_programs() {
-        for args in [&["down"][..], &["status", "-o", "json"]] {
+        for args in [
+            &["down"][..],
+            &["status", "-o", "json"],
+            &["exec", "n1", "ip"],
+        ] {
             assert_eq!(of(args), Needs::Itself, "{args:?}");
         }
         for args in [&["help"][..], &["--help"], &["up", "--help"], &[]] {
@@ -281,9 +294,14 @@ mod tests {
     }
 
     #[test]
-    fn options_are_found_with_and_without_their_value() {
-        assert!(is_option("--name".as_ref(), "--name"));
-        assert!(is_option("--name=x".as_ref(), "--name"));
-        assert!(!is_option("--names".as_ref(), "--name"));
+    fn a_test_has_a_name_of_its_own_unless_it_is_given_one() {
+        let split = |args: &[&str]| {
+            let (name, rest) = take_name(&args.iter().map(OsString::from).collect::<Vec<_>>());
+            (name, rest.join(" ".as_ref()))
+        };
+        let wanted = |name: &str| (OsString::from(name), OsString::from("--nodes 2"));
+        assert_eq!(split(&["--nodes", "2"]), wanted("test"));
+        assert_eq!(split(&["--name", "x", "--nodes", "2"]), wanted("x"));
+        assert_eq!(split(&["--nodes", "2", "--name=x"]), wanted("x"));
     }
 }

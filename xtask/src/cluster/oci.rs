@@ -2,7 +2,7 @@
 //! archive, which `ctr images import`, `podman load`, `docker load` and `skopeo` read.
 //!
 //! The same files give the same bytes: names are sorted, and owners, times and modes do not come
-//! from the machine. The one layer is not compressed: such images never travel far.
+//! from the machine. Layers are not compressed: such images never travel far.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,8 +37,13 @@ pub struct Image {
     pub cmd: Vec<String>,
     /// `KEY=VALUE`.
     pub env: Vec<String>,
-    tree: BTreeMap<String, Node>,
+    /// The layers that are finished, the lowest first.
+    below: Vec<Tree>,
+    tree: Tree,
 }
+
+/// What a layer holds, by path without a leading slash: in this order, parents come first.
+type Tree = BTreeMap<String, Node>;
 
 /// Something in the image's file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +54,8 @@ pub enum Node {
     Program(PathBuf),
     /// A file with this content.
     Text(String),
+    /// A shell script with this content.
+    Script(String),
     /// A symbolic link to this.
     Link(String),
 }
@@ -107,6 +114,17 @@ impl Image {
         self.node(path, Node::Text(content.to_owned()));
     }
 
+    /// A shell script with this content.
+    pub fn script(&mut self, path: &str, content: &str) {
+        self.node(path, Node::Script(content.to_owned()));
+    }
+
+    /// Finishes a layer: what is added from now on lies over it, and another image that begins with
+    /// the same layer shares it wherever both are.
+    pub fn next_layer(&mut self) {
+        self.below.push(std::mem::take(&mut self.tree));
+    }
+
     /// A symbolic link.
     pub fn link(&mut self, path: &str, to: &str) {
         self.node(path, Node::Link(to.to_owned()));
@@ -124,9 +142,15 @@ impl Image {
         self.tree.insert(path.to_owned(), node);
     }
 
-    /// Everything in it, each under its path without a leading slash, parents first.
+    fn layers(&self) -> impl Iterator<Item = &Tree> {
+        self.below.iter().chain([&self.tree])
+    }
+
+    /// Everything in it, layer by layer, each under its path without a leading slash, parents first.
     pub fn nodes(&self) -> impl Iterator<Item = (&str, &Node)> {
-        self.tree.iter().map(|(path, node)| (path.as_str(), node))
+        self.layers()
+            .flatten()
+            .map(|(path, node)| (path.as_str(), node))
     }
 
     /// Writes the image for `architecture` (Go's name: `amd64`, `arm64`) and returns the digest of
@@ -135,16 +159,14 @@ impl Image {
     /// # Errors
     /// A file of the machine cannot be read (the error names it), or `out` not be written.
     pub fn write(&self, architecture: &str, out: impl Write) -> io::Result<Digest> {
-        let layer = self.layer()?;
-        let config = self
-            .config(architecture, &Digest::of(&layer))
-            .to_string()
-            .into_bytes();
+        let layers = self.layers().map(layer).collect::<io::Result<Vec<_>>>()?;
+        let config = self.config(architecture, &layers).to_string().into_bytes();
+        let descriptors: Vec<Value> = layers.iter().map(|blob| descriptor(LAYER, blob)).collect();
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "config": descriptor(CONFIG, &config),
-            "layers": [descriptor(LAYER, &layer)],
+            "layers": descriptors,
         })
         .to_string()
         .into_bytes();
@@ -165,35 +187,20 @@ impl Image {
             EntryType::Directory,
             "",
         )?;
-        for blob in [&manifest, &config, &layer] {
+        for blob in [&manifest, &config].into_iter().chain(&layers) {
             bytes(&mut tar, &Digest::of(blob).path(), FILE, blob)?;
         }
         tar.into_inner()?.flush()?;
         Ok(Digest::of(&manifest))
     }
 
-    fn layer(&self) -> io::Result<Vec<u8>> {
-        let mut tar = Builder::new(Vec::new());
-        for (path, node) in &self.tree {
-            match node {
-                Node::Directory(mode) => {
-                    special(&mut tar, path, *mode, EntryType::Directory, "")?;
-                }
-                Node::Link(to) => special(&mut tar, path, 0o777, EntryType::Symlink, to)?,
-                Node::Text(content) => bytes(&mut tar, path, FILE, content.as_bytes())?,
-                Node::Program(from) => {
-                    let content = fs::read(from).map_err(|err| {
-                        io::Error::new(err.kind(), format!("cannot read {}: {err}", from.display()))
-                    })?;
-                    bytes(&mut tar, path, PROGRAM, &content)?;
-                }
-            }
-        }
-        tar.into_inner()
-    }
-
-    /// The layer is not compressed, so its digest is that of its content too.
-    fn config(&self, architecture: &str, layer: &Digest) -> Value {
+    /// Layers are not compressed, so their digests are those of their content too.
+    fn config(&self, architecture: &str, layers: &[Vec<u8>]) -> Value {
+        let digests: Vec<String> = layers.iter().map(|l| Digest::of(l).to_string()).collect();
+        let history: Vec<Value> = layers
+            .iter()
+            .map(|_| json!({ "created": CREATED, "created_by": "cargo xtask" }))
+            .collect();
         let mut config = json!({ "Env": self.env, "WorkingDir": "/" });
         if !self.entrypoint.is_empty() {
             config["Entrypoint"] = json!(self.entrypoint);
@@ -206,8 +213,8 @@ impl Image {
             "architecture": architecture,
             "os": "linux",
             "config": config,
-            "rootfs": { "type": "layers", "diff_ids": [layer.to_string()] },
-            "history": [{ "created": CREATED, "created_by": "cargo xtask" }],
+            "rootfs": { "type": "layers", "diff_ids": digests },
+            "history": history,
         })
     }
 
@@ -229,6 +236,25 @@ impl Image {
             .collect();
         json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries })
     }
+}
+
+fn layer(tree: &Tree) -> io::Result<Vec<u8>> {
+    let mut tar = Builder::new(Vec::new());
+    for (path, node) in tree {
+        match node {
+            Node::Directory(mode) => special(&mut tar, path, *mode, EntryType::Directory, "")?,
+            Node::Link(to) => special(&mut tar, path, 0o777, EntryType::Symlink, to)?,
+            Node::Text(content) => bytes(&mut tar, path, FILE, content.as_bytes())?,
+            Node::Script(content) => bytes(&mut tar, path, PROGRAM, content.as_bytes())?,
+            Node::Program(from) => {
+                let content = fs::read(from).map_err(|err| {
+                    io::Error::new(err.kind(), format!("cannot read {}: {err}", from.display()))
+                })?;
+                bytes(&mut tar, path, PROGRAM, &content)?;
+            }
+        }
+    }
+    tar.into_inner()
 }
 
 /// What stands after the colon of an image's name; a colon before the last slash is a port's.

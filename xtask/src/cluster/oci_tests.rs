@@ -170,3 +170,25 @@ fn a_path_longer_than_a_tar_header_survives() {
     let layer = self::files(blob(&files, &manifest["layers"][0]));
     assert_eq!(layer[&long], b"x");
 }
+
+#[test]
+fn images_that_begin_with_the_same_layer_share_its_digest() {
+    let layers = |content: &str| {
+        let mut image = image();
+        image.next_layer();
+        image.script("bin/run", content);
+        let files = files(&written(&image));
+        let index = parsed(&files["index.json"]);
+        let manifest = parsed(blob(&files, &index["manifests"][0]));
+        let config = parsed(blob(&files, &manifest["config"]));
+        let upper = self::files(blob(&files, &manifest["layers"][1]));
+        assert_eq!(upper.keys().collect::<Vec<_>>(), ["bin", "bin/run"]);
+        let digests = [0, 1].map(|at| manifest["layers"][at]["digest"].clone());
+        assert_eq!(config["rootfs"]["diff_ids"], Value::from(digests.to_vec()));
+        assert_eq!(config["history"].as_array().map(Vec::len), Some(2));
+        digests
+    };
+    let (one, other) = (layers("#!/bin/sh\n"), layers("#!/bin/sh\nexit 1\n"));
+    assert_eq!(one[0], other[0]);
+    assert_ne!(one[1], other[1]);
+}

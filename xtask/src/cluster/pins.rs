@@ -8,8 +8,10 @@ pub enum Kind {
     Main,
     /// `go test -c` of a package with tests.
     Tests,
-    /// `cc -static` of a C file in the module that a Go module is.
+    /// `cc -static` of a C file in the published module.
     C,
+    /// A file of the published module, as it is.
+    File,
 }
 
 /// Which of the machine's programs do.
@@ -28,7 +30,7 @@ pub enum Accept {
 pub struct Program {
     /// Its file's name.
     pub name: &'static str,
-    /// Where its source is: a package, or a C file's path in the module.
+    /// Where its source is: a package, or a file's path in the module.
     pub source: &'static str,
     pub kind: Kind,
     pub accept: Accept,
@@ -52,6 +54,15 @@ const fn main(name: &'static str, source: &'static str, accept: Accept) -> Progr
         source,
         kind: Kind::Main,
         accept,
+    }
+}
+
+const fn file(name: &'static str, source: &'static str, kind: Kind) -> Program {
+    Program {
+        name,
+        source,
+        kind,
+        accept: Accept::Built,
     }
 }
 
@@ -97,12 +108,22 @@ pub const CLUSTER: &[Module] = &[
                 "k8s.io/kubernetes/test/images/agnhost",
                 Accept::Built,
             ),
-            Program {
-                name: "pause",
-                source: "build/pause/linux/pause.c",
-                kind: Kind::C,
-                accept: Accept::Built,
-            },
+            main(
+                "regression-issue-74839",
+                "k8s.io/kubernetes/test/images/regression-issue-74839",
+                Accept::Built,
+            ),
+            file("pause", "build/pause/linux/pause.c", Kind::C),
+            file(
+                "porter-localhost.crt",
+                "test/images/agnhost/porter/localhost.crt",
+                Kind::File,
+            ),
+            file(
+                "porter-localhost.key",
+                "test/images/agnhost/porter/localhost.key",
+                Kind::File,
+            ),
         ],
     },
     Module {
@@ -152,12 +173,23 @@ pub const TESTS: &[Module] = &[
     Module {
         dir: "network-policy-api",
         of: "sigs.k8s.io/network-policy-api",
-        programs: &[Program {
-            name: "npa-conformance.test",
-            source: "sigs.k8s.io/network-policy-api/conformance",
-            kind: Kind::Tests,
-            accept: Accept::Built,
-        }],
+        programs: &[
+            file(
+                "npa-conformance.test",
+                "sigs.k8s.io/network-policy-api/conformance",
+                Kind::Tests,
+            ),
+            file(
+                "npa-crd-standard.yaml",
+                "config/crd/standard/policy.networking.k8s.io_clusternetworkpolicies.yaml",
+                Kind::File,
+            ),
+            file(
+                "npa-crd-experimental.yaml",
+                "config/crd/experimental/policy.networking.k8s.io_clusternetworkpolicies.yaml",
+                Kind::File,
+            ),
+        ],
     },
 ];
 

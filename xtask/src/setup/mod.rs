@@ -104,6 +104,16 @@ const CLUSTER: &[Tool] = &[
         why: "for agnhost's image",
     },
     Tool {
+        program: "iperf",
+        package: "iperf",
+        why: "for agnhost's image",
+    },
+    Tool {
+        program: "conntrack",
+        package: "conntrack",
+        why: "for an image of the upstream tests",
+    },
+    Tool {
         program: "nc.openbsd",
         package: "netcat-openbsd",
         why: "for agnhost's image",
