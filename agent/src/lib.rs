@@ -18,6 +18,7 @@ pub mod engine;
 mod fd;
 pub mod health;
 pub mod install;
+pub mod kube_client;
 pub mod log;
 mod memory;
 pub mod metrics;

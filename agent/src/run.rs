@@ -13,8 +13,10 @@ use crate::{
     cni,
     config::{self, Config, Invocation, Source},
     dataplane::{Features, drop_log, live, load, object, pins::Pins},
-    engine::{Engine, Event, Handle, Kernel},
-    health, log, memory, metrics,
+    engine::{Command, Engine, Event, Handle, Kernel},
+    health,
+    kube_client::Access,
+    log, memory, metrics,
     node::monitor::Monitor,
     source, verify,
 };
@@ -130,7 +132,8 @@ async fn serve(config: Config, kernel: Kernel, boot_id: String) -> anyhow::Resul
         tokio::spawn(async move { axum::serve(listener, app).await });
     }
     tokio::spawn(watch_network(monitor, handle.clone()));
-    tokio::spawn(watch_source(config.source.clone(), handle.clone()));
+    let (source, access) = (config.source.clone(), config.api.clone());
+    tokio::spawn(watch_source(source, access, handle.clone()));
     let app = cni::router(handle.clone(), kernel.live.clone());
     tokio::spawn(async move { axum::serve(listener, app).await });
     let verifying = handle.clone();
@@ -166,19 +169,26 @@ async fn watch_network(mut monitor: Monitor, engine: Handle) {
     }
 }
 
-async fn watch_source(source: Source, engine: Handle) {
-    let Source::Dir(path) = source;
-    let (batches, mut received) = mpsc::channel(16);
+async fn watch_source(source: Source, access: Access, engine: Handle) {
+    // While the engine is busy, what happens is gathered by the source, in one batch.
+    let (batches, mut received) = mpsc::channel(1);
     let forward = async {
         while let Some(batch) = received.recv().await {
-            if !engine.send(Event::Source(batch)).await {
+            let sent = engine.send(Event::Source(batch)).await;
+            if !sent || engine.ask(Command::TakenIn).await.is_err() {
                 return;
             }
         }
     };
-    let (result, ()) = tokio::join!(source::dir::run(path, batches), forward);
+    let source = async {
+        match source {
+            Source::Dir(path) => source::dir::run(path, batches).await.map_err(Into::into),
+            Source::Kube => source::kube::run(access, batches).await,
+        }
+    };
+    let (result, ()) = tokio::join!(source, forward);
     if let Err(e) = result {
-        engine.send(Event::SourceFailed(e.to_string())).await;
+        engine.send(Event::SourceFailed(format!("{e:#}"))).await;
     }
 }
 

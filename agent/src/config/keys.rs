@@ -38,9 +38,21 @@ const fn key(
 pub(super) const KEYS: &[Key] = &[
     key(
         "source",
-        "dir:PATH",
+        "kube|dir:PATH",
         None,
-        "Where Kubernetes objects come from (required)",
+        "Where Kubernetes objects come from: the API server, or manifests (required)",
+    ),
+    key(
+        "kubeconfig",
+        "PATH",
+        None,
+        "How to reach the API server [default: the pod's service account]",
+    ),
+    key(
+        "api-server",
+        "URL",
+        None,
+        "Address of the API server [default: the kubeconfig's, or KUBERNETES_SERVICE_HOST]",
     ),
     key(
         "node-name",

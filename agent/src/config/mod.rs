@@ -11,6 +11,7 @@ mod tests;
 
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
+use axum::http::Uri;
 use weir_policy::Established;
 
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
         sizes::{MapLimits, RESIZABLE, Sizes},
         xdp,
     },
+    kube_client::Access,
 };
 
 pub use cni::CniConf;
@@ -30,6 +32,8 @@ pub use service::{NodePortMode, SocketLb, flag_word};
 pub enum Source {
     /// `dir:PATH`: a directory of Kubernetes YAML.
     Dir(PathBuf),
+    /// `kube`: the API server.
+    Kube,
 }
 
 /// How log lines look.
@@ -46,6 +50,8 @@ pub enum LogFormat {
 pub struct Config {
     /// `source`.
     pub source: Source,
+    /// `kubeconfig` and `api-server`: how the API server is reached.
+    pub api: Access,
     /// `node-name`: the name of this node's Node object.
     pub node_name: String,
     /// `socket`: where the API listens.
@@ -139,6 +145,10 @@ impl Config {
     fn from_layers(layers: &Layers) -> Result<Self, ConfigError> {
         Ok(Self {
             source: layers.require("source", parse_source)?,
+            api: Access {
+                kubeconfig: layers.optional("kubeconfig", parse_path)?,
+                api_server: layers.optional("api-server", parse_api_server)?,
+            },
             node_name: layers.require("node-name", parse_name)?,
             socket: layers.require("socket", parse_path)?,
             state_dir: layers.require("state-dir", parse_path)?,
@@ -190,9 +200,17 @@ fn parse_map_size(text: &str) -> Result<u32, String> {
 fn parse_source(text: &str) -> Result<Source, String> {
     match text.split_once(':') {
         Some(("dir", path)) if !path.is_empty() => Ok(Source::Dir(path.into())),
-        _ if text == "kube" => Err("this release reads manifests only: use dir:PATH".into()),
-        _ => Err("expected dir:PATH".into()),
+        _ if text == "kube" => Ok(Source::Kube),
+        _ => Err("expected kube or dir:PATH".into()),
     }
+}
+
+fn parse_api_server(text: &str) -> Result<Uri, String> {
+    let uri: Option<Uri> = text.parse().ok();
+    let is_whole =
+        |uri: &Uri| matches!(uri.scheme_str(), Some("https" | "http")) && uri.host().is_some();
+    uri.filter(is_whole)
+        .ok_or_else(|| "expected a URL such as https://10.0.0.1:6443".into())
 }
 
 fn parse_name(text: &str) -> Result<String, String> {

@@ -68,9 +68,31 @@ fn source_is_required_and_the_message_says_how_to_give_it() {
 }
 
 #[test]
-fn a_source_this_release_lacks_is_refused_by_name() {
-    let message = failure(&["--source", "kube", "--node-name", "n1"], &[], "");
-    assert!(message.contains("dir:PATH"), "{message}");
+fn a_source_that_there_is_not_is_refused_with_those_there_are() {
+    let message = failure(&["--source", "etcd", "--node-name", "n1"], &[], "");
+    assert!(message.contains("kube or dir:PATH"), "{message}");
+}
+
+#[test]
+fn the_api_server_is_reached_by_service_account_kubeconfig_or_a_given_address() {
+    let kube = ["--source", "kube", "--node-name", "n1"];
+    let plain = config(&kube, &[], "");
+    assert_eq!(plain.source, Source::Kube);
+    assert_eq!((plain.api.kubeconfig, plain.api.api_server), (None, None));
+    let env = [("WEIR_API_SERVER", "https://[fd31::11]:6443")];
+    let args = [&kube[..], &["--kubeconfig", "/etc/k"]].concat();
+    let given = config(&args, &env, "").api;
+    assert_eq!(given.kubeconfig.as_deref(), Some(Path::new("/etc/k")));
+    let server = given.api_server.unwrap();
+    assert_eq!(
+        (server.host(), server.port_u16()),
+        (Some("[fd31::11]"), Some(6443))
+    );
+    for bad in ["10.0.0.1:6443", "ftp://a", "https://", ""] {
+        let message = failure(&[&kube[..], &["--api-server", bad]].concat(), &[], "");
+        assert!(message.contains("api-server"), "{message}");
+        assert!(message.contains("https://10.0.0.1:6443"), "{message}");
+    }
 }
 
 #[test]

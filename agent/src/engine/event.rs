@@ -54,6 +54,8 @@ pub enum Command {
     Health(Reply<(bool, bool)>),
     /// Everything for `/metrics`.
     Metrics(Reply<String>),
+    /// Answered once all that was sent before has been taken in.
+    TakenIn(Reply<()>),
 }
 
 /// Sends events to the engine.

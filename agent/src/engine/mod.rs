@@ -55,6 +55,7 @@ use crate::{
     },
     health,
     install::conflist::Conflist,
+    source::Stage,
     state::Store,
     verify::background::Shared,
 };
@@ -328,7 +329,7 @@ impl Engine {
                     }
                 }
                 self.set_problems("source", batch.problems);
-                if !self.synced {
+                if !self.synced && batch.stage == Stage::Complete {
                     tracing::info!(objects = self.store.len(), "the source has synced");
                     self.synced = true;
                     self.dirty = Dirty::ALL;

@@ -55,6 +55,7 @@ impl Engine {
             Command::Snapshot(reply) => drop(reply.send(self.snapshot())),
             Command::Health(reply) => drop(reply.send(self.node_health())),
             Command::Metrics(reply) => drop(reply.send(self.metrics())),
+            Command::TakenIn(reply) => drop(reply.send(())),
         }
     }
 

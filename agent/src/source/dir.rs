@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Batch, merge::Merge, parse, watch::Watcher};
+use super::{Batch, Stage, merge::Merge, parse, watch::Watcher};
 
 /// How long the source waits before it looks again at what it could not watch.
 const RETRY: Duration = Duration::from_secs(5);
@@ -81,7 +81,13 @@ pub async fn run(root: PathBuf, out: mpsc::Sender<Batch>) -> io::Result<()> {
                 scanner.merge.refill();
             }
             first = false;
-            if out.send(Batch { changes, problems }).await.is_err() {
+            let stage = Stage::Complete;
+            let batch = Batch {
+                changes,
+                problems,
+                stage,
+            };
+            if out.send(batch).await.is_err() {
                 return Ok(());
             }
         }
