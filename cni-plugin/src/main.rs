@@ -1,6 +1,6 @@
 //! Weir's CNI plugin: the CNI specification 1.1.0 (and its versions from 0.3.0) for runtimes, with
 //! address allocation of its own. It makes the pod's interface and asks the agent to adopt it; ADD
-//! returns only once the pod's policy is in force.
+//! returns only once the pod's policy is in force. Under the name `loopback` it is that plugin.
 //!
 //! Stdout belongs to results and errors, in the specification's JSON. `docs/cni.md` is for users.
 #![forbid(unsafe_code)]
@@ -11,6 +11,7 @@ mod env;
 mod error;
 mod ipam;
 mod log;
+mod loopback;
 mod result;
 mod signal;
 mod version;
@@ -53,7 +54,12 @@ fn main() -> ExitCode {
         Ok(stdin) => stdin,
         Err(error) => return fail(&error, Version::LATEST.as_str(), &mut log),
     };
-    if let Err(error) = run(&call, &stdin, &mut log) {
+    let done = if loopback::is_meant(std::env::args_os().next().as_deref()) {
+        loopback::run(&call, &stdin, print)
+    } else {
+        run(&call, &stdin, &mut log)
+    };
+    if let Err(error) = done {
         let version = config::version_of(&stdin).filter(|v| Version::parse(v).is_ok());
         let version = version.as_deref().unwrap_or(Version::LATEST.as_str());
         return fail(&error, version, &mut log);

@@ -16,6 +16,7 @@ mod faults;
 mod gc;
 mod ipam;
 mod kill;
+mod loopback;
 mod net;
 mod parallel;
 mod protocol;

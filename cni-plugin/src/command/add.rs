@@ -125,7 +125,7 @@ fn allocate(store: &Store, request: &Request<'_>) -> Result<Record> {
 }
 
 /// Opens the pod's namespace, which must not be the node's.
-fn open_netns(call: &Call) -> Result<NetNs> {
+pub fn open_netns(call: &Call) -> Result<NetNs> {
     let invalid =
         |error: weir_net::Error| CniError::new(Code::InvalidNetns, format!("CNI_NETNS: {error}"));
     let netns = NetNs::open(&call.netns).map_err(invalid)?;

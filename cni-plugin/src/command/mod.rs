@@ -7,7 +7,7 @@ mod gc;
 mod status;
 mod version;
 
-pub use add::add;
+pub use add::{add, open_netns};
 pub use check::check;
 pub use del::del;
 pub use gc::gc;

@@ -92,6 +92,43 @@ pub fn version_of(text: &[u8]) -> Option<String> {
         .map(str::to_owned)
 }
 
+/// What every configuration has.
+#[derive(Clone, Debug)]
+pub struct Plain {
+    /// `cniVersion`.
+    pub version: Version,
+    /// `prevResult`, as it came.
+    pub prev_result: Option<Value>,
+}
+
+/// Reads that much of a configuration.
+pub fn plain(text: &[u8]) -> Result<Plain> {
+    let object = object(text)?;
+    let version = Object::root(&object)
+        .string("cniVersion")?
+        .unwrap_or_default();
+    Ok(Plain {
+        version: Version::parse(version)?,
+        prev_result: prev_result(&object),
+    })
+}
+
+fn prev_result(object: &Map<String, Value>) -> Option<Value> {
+    object.get("prevResult").filter(|v| !v.is_null()).cloned()
+}
+
+fn object(text: &[u8]) -> Result<Map<String, Value>> {
+    let value: Value = serde_json::from_slice(text).map_err(|error| {
+        let msg = "the network configuration on stdin is not JSON";
+        CniError::new(Code::Decode, msg).details(error.to_string())
+    })?;
+    let Value::Object(object) = value else {
+        let msg = "the network configuration on stdin is not a JSON object";
+        return Err(CniError::new(Code::Decode, msg));
+    };
+    Ok(object)
+}
+
 fn invalid(msg: impl Into<String>) -> CniError {
     CniError::new(Code::InvalidConfig, msg)
 }
@@ -99,14 +136,7 @@ fn invalid(msg: impl Into<String>) -> CniError {
 impl Config {
     /// Reads a configuration.
     pub fn parse(text: &[u8]) -> Result<Self> {
-        let value: Value = serde_json::from_slice(text).map_err(|error| {
-            let msg = "the network configuration on stdin is not JSON";
-            CniError::new(Code::Decode, msg).details(error.to_string())
-        })?;
-        let Value::Object(object) = value else {
-            let msg = "the network configuration on stdin is not a JSON object";
-            return Err(CniError::new(Code::Decode, msg));
-        };
+        let object = object(text)?;
         let root = Object::root(&object);
         let version = Version::parse(root.string("cniVersion")?.unwrap_or_default())?;
         let name = root.string("name")?.unwrap_or_default().to_owned();
@@ -135,7 +165,7 @@ impl Config {
             pools: ipam::pools(&root)?,
             ips: ips(&root, runtime.as_ref())?,
             dns: dns(&object),
-            prev_result: object.get("prevResult").filter(|v| !v.is_null()).cloned(),
+            prev_result: prev_result(&object),
             valid: valid_attachments(&root)?,
         };
         if let (Some(pools), Some(mtu)) = (&config.pools, config.mtu) {
