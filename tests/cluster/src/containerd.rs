@@ -147,6 +147,8 @@ pub fn images(folder: &Path) -> Result<Vec<PathBuf>> {
         .with_context(|| format!("cannot list {}", folder.display()))?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|e| e == "tar"))
+        // Nodes see where a link leads, and not necessarily the link.
+        .map(|path| path.canonicalize().unwrap_or(path))
         .collect();
     all.sort();
     if all.is_empty() {

@@ -65,13 +65,18 @@ impl Up {
         Ok(pki)
     }
 
-    /// What nodes must see wherever it is on the machine.
+    /// What nodes must see wherever it is on the machine, also behind links.
     fn keep(&self) -> Result<Vec<PathBuf>> {
         let mut keep = vec![self.dir.clone(), self.bin.clone()];
-        let images = self.images.iter().filter_map(|image| image.parent());
-        keep.extend(images.map(Into::into));
+        let programs = fs::read_dir(&self.bin)
+            .with_context(|| format!("cannot list {}", self.bin.display()))?
+            .filter_map(|entry| Some(entry.ok()?.path()));
         let own = std::env::current_exe().context("cannot find this program")?;
-        keep.extend(own.parent().map(Into::into));
+        for file in programs.chain(self.images.iter().cloned()).chain([own]) {
+            // A link that leads nowhere is reported by who needs it.
+            let real = fs::canonicalize(&file).unwrap_or(file);
+            keep.extend(real.parent().map(Into::into));
+        }
         keep.sort();
         keep.dedup();
         Ok(keep)
