@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::libraries;
-use super::oci::{Image, Node};
+use super::oci::{self, Image, Node};
 use crate::context::Context;
 use crate::setup::{oci_architecture, which};
 use crate::step;
@@ -80,25 +80,58 @@ pub fn weir(ctx: &Context) -> Result<PathBuf> {
         image.directory(directory);
     }
     image.shared_directory("tmp");
-    save(ctx, "weir", &image)
+    save(ctx, "weir", &[image])
 }
 
-/// Every image of a cluster; `programs` is where the built programs are.
+/// Every image of a cluster that is not Weir's; `programs` is where the built programs are.
 ///
 /// # Errors
 /// A program is missing, or a file cannot be written.
-pub fn all(ctx: &Context, programs: &Path) -> Result<()> {
-    weir(ctx)?;
-    save(ctx, "pause", &pause(programs))?;
-    save(ctx, "busybox", &busybox()?)?;
-    save(ctx, "coredns", &coredns(programs))?;
-    save(ctx, "agnhost", &agnhost(programs)?)?;
-    save(ctx, "agnhost-npa", &agnhost_npa(programs)?)?;
-    save(ctx, "e2e-tools", &tools(&[E2E_DNS, E2E_IPTABLES])?)?;
-    save(ctx, "e2e-nginx", &nginx()?)?;
-    save(ctx, "e2e-reset", &reset(programs))?;
-    save(ctx, "weir-test", &weir_test(ctx)?)?;
+pub fn upstream(ctx: &Context, programs: &Path) -> Result<PathBuf> {
+    let images = [
+        pause(programs),
+        coredns(programs),
+        busybox()?,
+        nginx()?,
+        agnhost(programs)?,
+        agnhost_npa(programs)?,
+        tools(&[E2E_DNS, E2E_IPTABLES], programs)?,
+        reset(programs),
+    ];
+    save(ctx, "upstream", &images)
+}
+
+/// The lab's servers and probes.
+///
+/// # Errors
+/// See [`upstream`].
+pub fn weir_test(ctx: &Context) -> Result<PathBuf> {
+    let mut image = Image::new(&["localhost/weir-test:dev"]);
+    userland(&mut image)?;
+    image.next_layer();
+    image.program("bin/weir-lab", &ctx.dist().join("weir-lab"));
+    image.cmd = vec!["sh".to_owned()];
+    save(ctx, "weir-test", &[image])
+}
+
+/// Removes what is not one of `files`: a cluster imports every file, also one of an earlier version.
+///
+/// # Errors
+/// A file cannot be removed.
+pub fn keep_only(ctx: &Context, files: &[PathBuf]) -> Result<()> {
+    // A cluster imports every file, and one of an earlier version would still be here.
+    for entry in fs::read_dir(folder(ctx)).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|e| e == "tar") && !files.contains(&path) {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
     Ok(())
+}
+
+/// Where the files are.
+fn folder(ctx: &Context) -> PathBuf {
+    ctx.target.join("images")
 }
 
 /// What holds the namespaces of a pod.
@@ -111,21 +144,29 @@ fn pause(programs: &Path) -> Image {
 }
 
 fn busybox() -> Result<Image> {
-    let mut image = userland(&[
+    let mut image = Image::new(&[
         "localhost/busybox:dev",
         "registry.k8s.io/e2e-test-images/busybox:1.37.0-1",
-    ])?;
+    ]);
+    userland(&mut image)?;
     image.cmd = vec!["sh".to_owned()];
     Ok(image)
 }
 
 fn coredns(programs: &Path) -> Image {
-    let mut image = Image::new(&["localhost/coredns:dev"]);
+    let mut image = coredns_below(&["localhost/coredns:dev"], programs);
     image.entrypoint = vec!["/coredns".to_owned()];
     image.env = vec![PATH.to_owned()];
-    image.program("coredns", &programs.join("coredns"));
     image.directory("etc");
     image.shared_directory("tmp");
+    image
+}
+
+/// The lowest layer of what holds CoreDNS or may: a test runs it from agnhost's image.
+fn coredns_below(names: &[&str], programs: &Path) -> Image {
+    let mut image = Image::new(names);
+    image.program("coredns", &programs.join("coredns"));
+    image.next_layer();
     image
 }
 
@@ -136,8 +177,6 @@ fn agnhost(programs: &Path) -> Result<Image> {
     image.link("agnhost", "/usr/bin/agnhost");
     // Tests of entry points call it by this name.
     image.link("agnhost-2", "agnhost");
-    // A test runs it from here as a DNS server of its own.
-    image.program("coredns", &programs.join("coredns"));
     Ok(image)
 }
 
@@ -150,7 +189,7 @@ fn agnhost_npa(programs: &Path) -> Result<Image> {
 
 /// The layers that both have.
 fn agnhost_below(names: &[&str], programs: &Path) -> Result<Image> {
-    let mut image = tools(names)?;
+    let mut image = tools(names, programs)?;
     image.next_layer();
     image.program("usr/bin/agnhost", &programs.join("agnhost"));
     for kind in ["crt", "key"] {
@@ -165,8 +204,9 @@ fn agnhost_below(names: &[&str], programs: &Path) -> Result<Image> {
 }
 
 /// Busybox, and the machine's own programs before it in `PATH`.
-fn tools(names: &[&str]) -> Result<Image> {
-    let mut image = userland(names)?;
+fn tools(names: &[&str], programs: &Path) -> Result<Image> {
+    let mut image = coredns_below(names, programs);
+    userland(&mut image)?;
     for (program, name) in TOOLS {
         let file = which(program)
             .with_context(|| format!("no `{program}` on this machine for the test images"))?;
@@ -180,7 +220,8 @@ fn tools(names: &[&str]) -> Result<Image> {
 
 /// A server that only has to run: nobody connects to it.
 fn nginx() -> Result<Image> {
-    let mut image = userland(&[E2E_NGINX])?;
+    let mut image = Image::new(&[E2E_NGINX]);
+    userland(&mut image)?;
     image.entrypoint = ["httpd", "-f", "-p", "80"].map(str::to_owned).to_vec();
     Ok(image)
 }
@@ -195,25 +236,16 @@ fn reset(programs: &Path) -> Image {
     image
 }
 
-/// The lab's servers and probes.
-fn weir_test(ctx: &Context) -> Result<Image> {
-    let mut image = userland(&["localhost/weir-test:dev"])?;
-    image.program("bin/weir-lab", &ctx.dist().join("weir-lab"));
-    image.cmd = vec!["sh".to_owned()];
-    Ok(image)
-}
-
 /// Busybox under all its names, and the files that a C library looks for.
-fn userland(names: &[&str]) -> Result<Image> {
+fn userland(image: &mut Image) -> Result<()> {
     let file = which("busybox").context("no `busybox` on this machine")?;
     let applets = step::output_of(Command::new(&file).arg("--list"))
         .with_context(|| format!("{} --list failed", file.display()))?;
-    let mut image = Image::new(names);
     image.env = vec![PATH.to_owned()];
     for applet in applets.lines().map(str::trim) {
         image.link(&format!("bin/{applet}"), "/bin/busybox");
     }
-    with_libraries(&mut image, "bin/busybox", &file)?;
+    with_libraries(image, "bin/busybox", &file)?;
     // User and group 1000 and 50000 are in agnhost's upstream image, and a test asks for them.
     image.text(
         "etc/passwd",
@@ -230,7 +262,7 @@ fn userland(names: &[&str]) -> Result<Image> {
         image.directory(directory);
     }
     image.shared_directory("tmp");
-    Ok(image)
+    Ok(())
 }
 
 /// Puts a program of the machine at `path`, and its libraries where its loader looks for them.
@@ -245,39 +277,43 @@ fn with_libraries(image: &mut Image, path: &str, program: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes `target/images/NAME.tar` unless it was made of the same files, and says how large it is.
-fn save(ctx: &Context, name: &str, image: &Image) -> Result<PathBuf> {
-    let dir = ctx.target.join("images");
+/// Writes `target/images/NAME.tar` unless it was made of the same files, and says what it holds and how
+/// large it is.
+fn save(ctx: &Context, name: &str, images: &[Image]) -> Result<PathBuf> {
+    let dir = folder(ctx);
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let (file, made_of) = (
         dir.join(format!("{name}.tar")),
         dir.join(format!("{name}.inputs")),
     );
-    let inputs = inputs(image)?;
+    let inputs = images.iter().map(inputs).collect::<Result<String>>()?;
     if file.is_file() && fs::read_to_string(&made_of).is_ok_and(|there| there == inputs) {
         return Ok(file);
     }
     let new = dir.join(format!(".{name}.{}", std::process::id()));
     let written = fs::File::create(&new)
-        .and_then(|out| image.write(oci_architecture(), BufWriter::new(out)))
-        .and_then(|digest| {
+        .and_then(|out| oci::write(images, oci_architecture(), BufWriter::new(out)))
+        .and_then(|digests| {
             // First, so that a tar never stands beside inputs that are newer.
             let _ = fs::remove_file(&made_of);
             fs::rename(&new, &file)?;
             fs::write(&made_of, &inputs)?;
-            Ok(digest)
+            Ok(digests)
         });
     if written.is_err() {
         // There is none where it could not be made.
         let _ = fs::remove_file(&new);
     }
-    let digest = written.with_context(|| format!("cannot make the image {}", file.display()))?;
+    let digests = written.with_context(|| format!("cannot make {}", file.display()))?;
     let size = fs::metadata(&file).map_or(0, |meta| meta.len());
     step::line(&format!(
-        "  image {name}: {} ({}), {digest}",
+        "  images: {} ({})",
         file.display(),
         mebibytes(size)
     ));
+    for (image, digest) in images.iter().zip(&digests) {
+        step::line(&format!("    {} {digest}", image.names.join(" ")));
+    }
     Ok(file)
 }
 

@@ -139,8 +139,10 @@ impl Cluster {
         if matches!(needs, Needs::Cluster | Needs::Tests) {
             setup::cluster(ctx)?;
             programs(ctx, &cluster.programs, pins::CLUSTER)?;
+            let upstream = images::upstream(ctx, &cluster.programs)?;
             build::dist(ctx)?;
-            images::all(ctx, &cluster.programs)?;
+            let files = [upstream, images::weir_test(ctx)?, images::weir(ctx)?];
+            images::keep_only(ctx, &files)?;
         }
         if needs == Needs::Tests {
             programs(ctx, &cluster.programs, pins::TESTS)?;

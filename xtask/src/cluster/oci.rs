@@ -1,4 +1,4 @@
-//! A container image as one file: an OCI image layout (image-spec 1.1, `image-layout.md`) in a tar
+//! Container images as one file: an OCI image layout (image-spec 1.1, `image-layout.md`) in a tar
 //! archive, which `ctr images import`, `podman load`, `docker load` and `skopeo` read.
 //!
 //! The same files give the same bytes: names are sorted, and owners, times and modes do not come
@@ -46,7 +46,7 @@ pub struct Image {
 type Tree = BTreeMap<String, Node>;
 
 /// Something in the image's file system.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Node {
     /// A directory and its mode.
     Directory(u32),
@@ -61,7 +61,7 @@ pub enum Node {
 }
 
 /// The SHA-256 of a blob, as its name in the image and everywhere else.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Digest(String);
 
 impl Digest {
@@ -153,50 +153,9 @@ impl Image {
             .map(|(path, node)| (path.as_str(), node))
     }
 
-    /// Writes the image for `architecture` (Go's name: `amd64`, `arm64`) and returns the digest of
-    /// its manifest.
-    ///
-    /// # Errors
-    /// A file of the machine cannot be read (the error names it), or `out` not be written.
-    pub fn write(&self, architecture: &str, out: impl Write) -> io::Result<Digest> {
-        let layers = self.layers().map(layer).collect::<io::Result<Vec<_>>>()?;
-        let config = self.config(architecture, &layers).to_string().into_bytes();
-        let descriptors: Vec<Value> = layers.iter().map(|blob| descriptor(LAYER, blob)).collect();
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": descriptor(CONFIG, &config),
-            "layers": descriptors,
-        })
-        .to_string()
-        .into_bytes();
-        let index = self.index(architecture, &manifest).to_string();
-        let mut tar = Builder::new(out);
-        bytes(
-            &mut tar,
-            "oci-layout",
-            FILE,
-            br#"{"imageLayoutVersion":"1.0.0"}"#,
-        )?;
-        bytes(&mut tar, "index.json", FILE, index.as_bytes())?;
-        special(&mut tar, "blobs", DIRECTORY, EntryType::Directory, "")?;
-        special(
-            &mut tar,
-            "blobs/sha256",
-            DIRECTORY,
-            EntryType::Directory,
-            "",
-        )?;
-        for blob in [&manifest, &config].into_iter().chain(&layers) {
-            bytes(&mut tar, &Digest::of(blob).path(), FILE, blob)?;
-        }
-        tar.into_inner()?.flush()?;
-        Ok(Digest::of(&manifest))
-    }
-
     /// Layers are not compressed, so their digests are those of their content too.
-    fn config(&self, architecture: &str, layers: &[Vec<u8>]) -> Value {
-        let digests: Vec<String> = layers.iter().map(|l| Digest::of(l).to_string()).collect();
+    fn config(&self, architecture: &str, layers: &[Digest]) -> Value {
+        let digests: Vec<String> = layers.iter().map(Digest::to_string).collect();
         let history: Vec<Value> = layers
             .iter()
             .map(|_| json!({ "created": CREATED, "created_by": "cargo xtask" }))
@@ -218,23 +177,89 @@ impl Image {
         })
     }
 
-    /// One entry for each name: containerd takes the whole name from an annotation of its own, the
-    /// specification has one for the tag.
-    fn index(&self, architecture: &str, manifest: &[u8]) -> Value {
-        let entries: Vec<Value> = self
-            .names
-            .iter()
-            .map(|name| {
-                let mut entry = descriptor(MANIFEST, manifest);
-                entry["platform"] = json!({ "architecture": architecture, "os": "linux" });
-                entry["annotations"] = json!({
-                    "io.containerd.image.name": name,
-                    "org.opencontainers.image.ref.name": tag(name),
-                });
-                entry
-            })
-            .collect();
-        json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries })
+    /// The descriptors of the manifest, one for each name: containerd takes the whole name from an
+    /// annotation of its own, the specification has one for the tag.
+    fn named(&self, architecture: &str, manifest: &Value) -> impl Iterator<Item = Value> {
+        self.names.iter().map(move |name| {
+            let mut entry = manifest.clone();
+            entry["platform"] = json!({ "architecture": architecture, "os": "linux" });
+            entry["annotations"] = json!({
+                "io.containerd.image.name": name,
+                "org.opencontainers.image.ref.name": tag(name),
+            });
+            entry
+        })
+    }
+}
+
+/// Writes `images` for `architecture` (Go's name: `amd64`, `arm64`) into one archive, in which each
+/// layer is once, and returns the digests of their manifests.
+///
+/// # Errors
+/// A file of the machine cannot be read (the error names it), or `out` not be written.
+pub fn write(images: &[Image], architecture: &str, out: impl Write) -> io::Result<Vec<Digest>> {
+    let mut blobs = Blobs::default();
+    let mut entries = Vec::new();
+    let mut digests = Vec::new();
+    for image in images {
+        let mut layers = Vec::new();
+        for tree in image.layers() {
+            layers.push(blobs.layer(tree)?);
+        }
+        let config = blobs.add(image.config(architecture, &layers).to_string().into());
+        let layers: Vec<Value> = layers.iter().map(|l| blobs.descriptor(LAYER, l)).collect();
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": blobs.descriptor(CONFIG, &config),
+            "layers": layers,
+        });
+        let manifest = blobs.add(manifest.to_string().into());
+        entries.extend(image.named(architecture, &blobs.descriptor(MANIFEST, &manifest)));
+        digests.push(manifest);
+    }
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries }).to_string();
+    let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
+    let mut tar = Builder::new(out);
+    bytes(&mut tar, "oci-layout", FILE, layout)?;
+    bytes(&mut tar, "index.json", FILE, index.as_bytes())?;
+    for dir in ["blobs", "blobs/sha256"] {
+        special(&mut tar, dir, DIRECTORY, EntryType::Directory, "")?;
+    }
+    for (digest, blob) in &blobs.all {
+        bytes(&mut tar, &digest.path(), FILE, blob)?;
+    }
+    tar.into_inner()?.flush()?;
+    Ok(digests)
+}
+
+/// What an archive refers to by digest.
+#[derive(Default)]
+struct Blobs<'a> {
+    all: BTreeMap<Digest, Vec<u8>>,
+    layers: BTreeMap<&'a Tree, Digest>,
+}
+
+impl<'a> Blobs<'a> {
+    fn add(&mut self, blob: Vec<u8>) -> Digest {
+        let digest = Digest::of(&blob);
+        self.all.insert(digest.clone(), blob);
+        digest
+    }
+
+    /// Reads the files of a layer, unless another image has the same.
+    fn layer(&mut self, tree: &'a Tree) -> io::Result<Digest> {
+        if let Some(digest) = self.layers.get(tree) {
+            return Ok(digest.clone());
+        }
+        let digest = self.add(layer(tree)?);
+        self.layers.insert(tree, digest.clone());
+        Ok(digest)
+    }
+
+    fn descriptor(&self, kind: &str, digest: &Digest) -> Value {
+        let size = self.all.get(digest).map_or(0, Vec::len);
+        json!({ "mediaType": kind, "digest": digest.to_string(), "size": size })
     }
 }
 
@@ -263,10 +288,6 @@ fn tag(name: &str) -> &str {
         .map(|(_, tag)| tag)
         .filter(|tag| !tag.contains('/'))
         .unwrap_or("latest")
-}
-
-fn descriptor(kind: &str, blob: &[u8]) -> Value {
-    json!({ "mediaType": kind, "digest": Digest::of(blob).to_string(), "size": blob.len() })
 }
 
 fn header(mode: u32, size: u64) -> Header {

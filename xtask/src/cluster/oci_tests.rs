@@ -6,7 +6,7 @@ use std::io::Read as _;
 use serde_json::Value;
 use tar::Archive;
 
-use super::{Digest, Image};
+use super::{Digest, Image, write};
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -22,7 +22,7 @@ fn image() -> Image {
 
 fn written(image: &Image) -> Vec<u8> {
     let mut out = Vec::new();
-    image.write("amd64", &mut out).expect("a Vec takes all");
+    write(std::slice::from_ref(image), "amd64", &mut out).expect("a Vec takes all");
     out
 }
 
@@ -75,9 +75,9 @@ fn the_index_leads_to_manifest_config_and_layer_by_digest_and_size() {
 #[test]
 fn the_digest_that_is_returned_is_the_manifests() {
     let mut out = Vec::new();
-    let digest = image().write("arm64", &mut out).expect("a Vec takes all");
+    let digests = write(&[image()], "arm64", &mut out).expect("a Vec takes all");
     let index = parsed(&files(&out)["index.json"]);
-    assert_eq!(index["manifests"][0]["digest"], digest.to_string());
+    assert_eq!(index["manifests"][0]["digest"], digests[0].to_string());
     assert_eq!(index["manifests"][0]["platform"]["architecture"], "arm64");
 }
 
@@ -155,7 +155,7 @@ fn the_order_in_which_files_are_added_does_not_matter() {
 fn a_file_that_is_missing_is_named() {
     let mut image = image();
     image.program("bin/weir", "/nonexistent/weir".as_ref());
-    let err = image.write("amd64", Vec::new()).expect_err("no such file");
+    let err = write(&[image], "amd64", Vec::new()).expect_err("no such file");
     assert!(err.to_string().contains("/nonexistent/weir"), "{err}");
 }
 
@@ -172,23 +172,36 @@ fn a_path_longer_than_a_tar_header_survives() {
 }
 
 #[test]
-fn images_that_begin_with_the_same_layer_share_its_digest() {
-    let layers = |content: &str| {
+fn images_that_begin_with_the_same_layer_share_it() {
+    let with = |content: &str, name: &str| {
         let mut image = image();
+        image.names = vec![name.to_owned()];
         image.next_layer();
         image.script("bin/run", content);
-        let files = files(&written(&image));
-        let index = parsed(&files["index.json"]);
-        let manifest = parsed(blob(&files, &index["manifests"][0]));
+        image
+    };
+    let images = [
+        with("one", "localhost/one:1"),
+        with("two", "localhost/two:2"),
+    ];
+    let mut out = Vec::new();
+    let digests = write(&images, "amd64", &mut out).expect("a Vec takes all");
+    let files = files(&out);
+    let index = parsed(&files["index.json"]);
+    let [one, two] = [0, 1].map(|at| {
+        let entry = &index["manifests"][at];
+        assert_eq!(entry["digest"], digests[at].to_string());
+        let manifest = parsed(blob(&files, entry));
         let config = parsed(blob(&files, &manifest["config"]));
         let upper = self::files(blob(&files, &manifest["layers"][1]));
         assert_eq!(upper.keys().collect::<Vec<_>>(), ["bin", "bin/run"]);
-        let digests = [0, 1].map(|at| manifest["layers"][at]["digest"].clone());
-        assert_eq!(config["rootfs"]["diff_ids"], Value::from(digests.to_vec()));
+        let layers = [0, 1].map(|at| manifest["layers"][at]["digest"].clone());
+        assert_eq!(config["rootfs"]["diff_ids"], Value::from(layers.to_vec()));
         assert_eq!(config["history"].as_array().map(Vec::len), Some(2));
-        digests
-    };
-    let (one, other) = (layers("#!/bin/sh\n"), layers("#!/bin/sh\nexit 1\n"));
-    assert_eq!(one[0], other[0]);
-    assert_ne!(one[1], other[1]);
+        layers
+    });
+    assert_eq!(one[0], two[0]);
+    assert_ne!(one[1], two[1]);
+    // Two manifests, two configurations, three layers, two directories, two files that lead to them.
+    assert_eq!(files.len(), 11);
 }
