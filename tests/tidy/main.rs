@@ -2,6 +2,7 @@
 //! must have a test. They need no root.
 
 mod arrows;
+mod chart;
 mod checklist;
 mod files;
 mod text;

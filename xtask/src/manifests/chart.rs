@@ -39,20 +39,18 @@ const PATHS: [(&str, &str, &str); 5] = [
 ];
 
 /// The range over `.Values.config`: JSON is YAML, whatever a value holds.
-const CONFIG_TEMPLATE: &str = "\
-    {{- range $key, $value := .Values.config }}
+const CONFIG_TEMPLATE: &str = r"    {{- range $key, $value := .Values.config }}
     {{ $key }}: {{ $value | toJson }}
     {{- end }}
 ";
-const RESOURCES: &str = "\
+const RESOURCES: &str = r"
           requests:
             cpu: 100m
             memory: 192Mi
 ";
-const RESOURCES_TEMPLATE: &str = "          {{- toYaml .Values.resources | nindent 10 }}\n";
+const RESOURCES_TEMPLATE: &str = "\n          {{- toYaml .Values.resources | nindent 10 }}\n";
 /// A change of the configuration makes new pods, as agents read it when they start.
-const CHECKSUM: &str = "\
-      annotations:
+const CHECKSUM: &str = r"      annotations:
         checksum/config: {{ .Values.config | toJson | sha256sum }}
 ";
 
