@@ -7,6 +7,7 @@
 mod adopt;
 mod demo;
 mod grow;
+mod install;
 mod kill_writes;
 mod lab;
 mod live;

@@ -35,6 +35,10 @@ pub(super) enum Command {
     ///
     /// Exit status: 0 everything is in its place, 2 error.
     Install(InstallArgs),
+    /// Remove everything of Weir from this node: a dry run unless --yes
+    ///
+    /// Exit status: 0 done (or nothing in the way of --yes), 1 refused, 2 error.
+    Cleanup(CleanupArgs),
     /// Show the version
     Version(VersionArgs),
     /// Print a shell's completion script
@@ -334,6 +338,35 @@ pub(super) struct InstallArgs {
     /// The plugin to install [default: weir-cni beside this program]
     #[arg(long, value_name = "FILE")]
     pub plugin: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CleanupArgs {
+    /// Remove, instead of only showing what there is
+    #[arg(long)]
+    pub yes: bool,
+    /// Also while pods are attached, which lose their network
+    #[arg(long)]
+    pub force: bool,
+    /// Weir's folder in the BPF file system
+    #[arg(long, value_name = "DIR", default_value = weir_api::DEFAULT_BPFFS)]
+    pub bpffs: PathBuf,
+    /// The agent's state directory
+    #[arg(long, value_name = "DIR", default_value = weir_api::DEFAULT_STATE_DIR)]
+    pub state_dir: PathBuf,
+    /// The runtime's directory of CNI configurations
+    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
+    pub cni_conf_dir: PathBuf,
+    /// Weir's file there
+    #[arg(long, value_name = "NAME", default_value = "05-weir.conflist")]
+    pub cni_conf_name: String,
+    /// The runtime's directory of CNI plugins
+    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
+    pub bin_dir: PathBuf,
+    #[command(flatten)]
+    pub socket: SocketArgs,
     #[command(flatten)]
     pub output: OutputArgs,
 }

@@ -4,6 +4,7 @@
 mod args;
 mod backends;
 mod cause;
+mod cleanup;
 mod color;
 mod completion;
 mod diff;
@@ -65,6 +66,7 @@ where
         Command::Policy(PolicyCommand::Matrix(args)) => matrix::run(args, colors, terminal),
         Command::Policy(PolicyCommand::Verify(args)) => policy_verify::run(args, colors),
         Command::Policy(PolicyCommand::Test(args)) => policy_test::run(args, colors),
+        Command::Cleanup(args) => cleanup::run(args, colors),
         Command::Install(args) => install::run(args),
         Command::Version(args) => Ok(output::version(args)),
         Command::Completion(args) => Ok(completion::run(args)),

@@ -22,9 +22,9 @@ use super::{
 };
 
 /// Priority of our clsact filters: the first that tc has.
-const PRIORITY: u16 = 1;
+pub(super) const PRIORITY: u16 = 1;
 /// Handle of our clsact filters.
-const HANDLE: TcHandle = TcHandle::new(0, 1);
+pub(super) const HANDLE: TcHandle = TcHandle::new(0, 1);
 
 /// One hook of one device.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,6 +9,7 @@ pub mod drop_log;
 pub mod endpoints;
 mod error;
 pub mod features;
+pub mod filters;
 mod links;
 pub mod live;
 pub mod load;

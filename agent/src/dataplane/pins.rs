@@ -59,17 +59,7 @@ impl Pins {
             ));
         }
         self.refuse_other_layouts()?;
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let folder =
-            open(&self.root, flags, Mode::empty()).map_err(|e| Error::pin(&self.root, e))?;
-        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
-            Ok(flock) => Ok(Lock { _flock: flock }),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Error::pin(
-                &self.root,
-                "another weir-agent works with these pins: stop it first, or give this one a --bpffs of its own",
-            )),
-            Err((_, e)) => Err(Error::pin(&self.root, e)),
-        }
+        lock(&self.root)
     }
 
     /// Programs of another layout would stay attached beside ours.
@@ -77,16 +67,10 @@ impl Pins {
         let Some(parent) = self.root.parent() else {
             return Ok(());
         };
-        for entry in fs::read_dir(parent)
-            .map_err(|e| Error::pin(parent, e))?
-            .flatten()
-        {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            let layout = name.strip_prefix('v').and_then(|n| n.parse::<u32>().ok());
-            if layout.is_some_and(|version| version != LAYOUT_VERSION) {
+        for layout in layouts(parent)? {
+            if layout != self.root {
                 return Err(Error::pin(
-                    entry.path(),
+                    layout,
                     format!(
                         "pins of another layout (this agent writes v{LAYOUT_VERSION}): run the release that made them, or drain the node and remove this folder"
                     ),
@@ -147,11 +131,47 @@ impl Pins {
     }
 }
 
+/// Folders of all layouts below `bpffs`, sorted; none where it is not there.
+///
+/// # Errors
+/// It cannot be read.
+pub fn layouts(bpffs: &Path) -> Result<Vec<PathBuf>, Error> {
+    if !bpffs.exists() {
+        return Ok(Vec::new());
+    }
+    let mut found = names(bpffs)?;
+    found.retain(|name| {
+        let version = name.strip_prefix('v').map(str::parse::<u32>);
+        matches!(version, Some(Ok(_)))
+    });
+    Ok(found.into_iter().map(|name| bpffs.join(name)).collect())
+}
+
+/// Takes the lock on a layout's folder.
+///
+/// # Errors
+/// Another agent has it.
+pub fn lock(root: &Path) -> Result<Lock, Error> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let folder = open(root, flags, Mode::empty()).map_err(|e| Error::pin(root, e))?;
+    match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+        Ok(flock) => Ok(Lock { _flock: flock }),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Error::pin(
+            root,
+            "another weir-agent works with these pins: stop it first, or give this one a --bpffs of its own",
+        )),
+        Err((_, e)) => Err(Error::pin(root, e)),
+    }
+}
+
 const MOUNT_HINT: &str =
     "mount one with `mount -t bpf bpf /sys/fs/bpf`, or name another by --bpffs";
 
 /// Names in a folder of pins, sorted.
-pub(super) fn names(dir: &Path) -> Result<Vec<String>, Error> {
+///
+/// # Errors
+/// It cannot be read.
+pub fn names(dir: &Path) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(|e| Error::pin(dir, e))? {
         let entry = entry.map_err(|e| Error::pin(dir, e))?;

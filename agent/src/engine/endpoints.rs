@@ -53,7 +53,7 @@ pub struct Endpoints {
 
 const VERSION: u32 = 1;
 /// The file's name in the state directory.
-const NAME: &str = "endpoints.json";
+pub const NAME: &str = "endpoints.json";
 
 /// The key of a request.
 pub fn key(request: &AdoptRequest) -> Key {

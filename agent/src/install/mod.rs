@@ -3,5 +3,6 @@
 
 pub mod binaries;
 pub mod bpffs;
+pub mod cleanup;
 pub mod conflist;
 mod files;

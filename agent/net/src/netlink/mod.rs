@@ -4,6 +4,7 @@
 //! interrupted (`NLM_F_DUMP_INTR`: the table changed meanwhile) is asked again.
 
 mod addr;
+mod filter;
 mod link;
 mod neigh;
 mod route;
@@ -24,6 +25,7 @@ use crate::{
 };
 
 pub use addr::Address;
+pub use filter::BpfFilter;
 pub use link::{Link, LinkChange, Mac, Veth};
 pub use neigh::Neighbour;
 pub use route::{Route, RouteKind, Scope};
