@@ -6,7 +6,13 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::{e2e::E2eArgs, node::Hold, plan::MAX_NODES};
+use crate::{
+    bench::{BenchArgs, TimedArgs},
+    e2e::E2eArgs,
+    node::Hold,
+    plan::MAX_NODES,
+    scenario::TestArgs,
+};
 
 /// Makes, shows and removes a real Kubernetes of several nodes on this machine.
 ///
@@ -33,6 +39,15 @@ pub enum Command {
     Exec(ExecArgs),
     /// Run the upstream test suites against the cluster
     E2e(Box<E2eArgs>),
+    /// Check that a fresh cluster works: nodes, names, a Service of each kind, a policy, a restart
+    Smoke(Which),
+    /// Run scenarios: what a cluster goes through while connections are made
+    Test(TestArgs),
+    /// Measure
+    Bench(BenchArgs),
+    /// Run a CNI plugin and write down how long it took; called by containerd in `bench pod-start`
+    #[command(hide = true)]
+    Timed(TimedArgs),
     /// Hold a node's (or the wire's) namespaces; started by `up`
     #[command(hide = true)]
     Hold {

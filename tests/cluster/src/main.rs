@@ -3,8 +3,8 @@
 
 mod api;
 mod args;
+mod bench;
 mod cgroup;
-mod client;
 mod containerd;
 mod control_plane;
 mod count;
@@ -13,6 +13,7 @@ mod e2e;
 mod fabric;
 mod forward;
 mod install;
+mod kit;
 mod kubelet;
 mod live;
 mod node;
@@ -20,6 +21,8 @@ mod pki;
 mod plan;
 mod process;
 mod progress;
+mod scenario;
+mod smoke;
 mod state;
 mod status;
 mod up;
@@ -31,13 +34,14 @@ use clap::Parser;
 
 use crate::{
     api::Cluster,
-    args::{Cli, Command, Dirs, ExecArgs, Output, StatusArgs, Which, folder},
+    args::{Cli, Command, Dirs, ExecArgs, Output, StatusArgs, Which},
+    count::Count,
 };
 
 /// The exit code after Ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
 
-/// The exit code of `e2e` when it could not be run, as 1 is for tests that failed.
+/// The exit code of tests that could not be run, as 1 is for tests that failed.
 const NOT_RUN: u8 = 3;
 
 /// The exit code of `status` for a cluster that is not as it was made.
@@ -62,7 +66,14 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Down(which) => take_down(&which)?,
         Command::Status(args) => return show_status(&args),
         Command::Exec(args) => return exec(&args),
-        Command::E2e(args) => return Ok(run_e2e(&args)),
+        Command::Smoke(which) => {
+            let cluster = Cluster::open(&Dirs::of(&which)?.state)?;
+            return tested(true, smoke::run(&cluster));
+        }
+        Command::Test(args) => return tested(true, scenario::run(&args)),
+        Command::E2e(args) => return tested(!args.json(), e2e::run(&args)),
+        Command::Timed(args) => return bench::timed(&args),
+        Command::Bench(args) => return tested(false, bench::run(&args)),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -108,26 +119,18 @@ fn exec(args: &ExecArgs) -> Result<ExitCode> {
     Err(error).with_context(|| format!("cannot run {program} on {}", args.node))
 }
 
-fn run_e2e(args: &e2e::E2eArgs) -> ExitCode {
-    let run = || -> Result<count::Count> {
-        let dir = Dirs::default_state()?;
-        let places = e2e::Places {
-            bin: folder("WEIR_CLUSTER_BIN")?,
-            kubeconfig: api::kubeconfig(&dir),
-            dir,
-        };
-        runtime()?.block_on(e2e::run(args, &places))
-    };
-    match run() {
+/// Runs tests; their count is the last line, where `counted`.
+fn tested(counted: bool, tests: impl Future<Output = Result<Count>>) -> Result<ExitCode> {
+    match runtime()?.block_on(tests) {
         Ok(count) => {
-            if !args.json() {
+            if counted {
                 println!("\n{count}");
             }
-            u8::from(count.failed > 0).into()
+            Ok(u8::from(count.failed > 0).into())
         }
         Err(error) => {
             eprintln!("weir-cluster: {error:#}");
-            NOT_RUN.into()
+            Ok(NOT_RUN.into())
         }
     }
 }

@@ -10,6 +10,9 @@ mod results;
 mod skips;
 mod spec;
 
+pub use program::{Stop, stop_on_signal};
+pub use results::now;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +20,9 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use regex::Regex;
 
-use crate::client;
+use crate::api;
+use crate::api::Cluster;
+use crate::args::{Dirs, Which, folder};
 use crate::count::Count;
 use board::Board;
 use docs::{Machine, Report};
@@ -28,9 +33,12 @@ use spec::{Selection, Shard, Spec, Suite, npa_list, select};
 /// Arguments of `e2e`.
 #[derive(Args, Clone, Debug)]
 pub struct E2eArgs {
+    /// Which cluster
+    #[command(flatten)]
+    pub which: Which,
     /// Which suites
     #[arg(long, value_enum, default_value = "all")]
-    suite: Which,
+    suite: Suites,
     /// Run only specs whose name matches this regular expression
     #[arg(long, value_name = "RE")]
     focus: Option<Regex>,
@@ -74,13 +82,13 @@ pub struct E2eArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Which {
+enum Suites {
     K8s,
     Npa,
     All,
 }
 
-impl Which {
+impl Suites {
     fn has(self, suite: Suite) -> bool {
         match self {
             Self::All => true,
@@ -103,35 +111,27 @@ fn parse_number(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Where the programs and the cluster's files are.
-#[derive(Clone, Debug)]
-pub struct Places {
-    /// The folder of the programs.
-    pub bin: PathBuf,
-    /// The cluster's state.
-    pub dir: PathBuf,
-    /// Of an administrator, as seen from here.
-    pub kubeconfig: PathBuf,
-}
-
 /// Runs the suites; what they gave.
 ///
 /// # Errors
 /// A program or the cluster is not there, the skips file is wrong, or a result cannot be kept. A
 /// spec that fails is none: it is in the count.
-pub async fn run(args: &E2eArgs, places: &Places) -> Result<Count> {
-    let dir = places.dir.join("e2e");
+pub async fn run(args: &E2eArgs) -> Result<Count> {
+    let state = Dirs::of(&args.which)?.state;
+    let dir = state.join("e2e");
+    let bin = folder("WEIR_CLUSTER_BIN")?;
+    let kubeconfig = api::kubeconfig(&state);
     let k8s = k8s::K8s {
-        bin: places.bin.clone(),
-        kubeconfig: places.kubeconfig.clone(),
+        bin: bin.clone(),
+        kubeconfig: kubeconfig.clone(),
         dir: dir.clone(),
         batch: args.batch,
         parallel: args.parallel,
         limit: Duration::from_secs(u64::from(args.limit)),
     };
     let npa = npa::Npa {
-        bin: places.bin.clone(),
-        kubeconfig: places.kubeconfig.clone(),
+        bin,
+        kubeconfig,
         dir: dir.clone(),
         limit: k8s.limit,
     };
@@ -149,7 +149,7 @@ pub async fn run(args: &E2eArgs, places: &Places) -> Result<Count> {
     if args.list {
         return Ok(list(&selection));
     }
-    let client = client::connect(&places.kubeconfig).await?;
+    let client = Cluster::open(&state)?.client().await?;
     let machine = Machine::ask(&client).await?;
     let results = Results::open(&dir)?;
     let todo = results.remaining(&selection.run, args.how_to_resume());
@@ -192,7 +192,7 @@ async fn drive(
     client: &kube::Client,
     board: &Board,
 ) -> Result<()> {
-    let stop = program::stop_on_signal()?;
+    let stop = stop_on_signal()?;
     let (policies, rest): (Vec<Spec>, Vec<Spec>) =
         todo.into_iter().partition(|spec| spec.suite == Suite::Npa);
     let work = async {

@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn coredns_gets_the_services_addresses_of_both_families() {
-        let options = crate::args::Options {
+        let options = Options {
             nodes: 1,
             cni: crate::args::Cni::Weir,
             dual_stack: true,
