@@ -5,6 +5,7 @@ mod arrows;
 mod chart;
 mod checklist;
 mod files;
+mod overlays;
 mod text;
 
 use std::path::{Path, PathBuf};

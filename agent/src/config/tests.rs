@@ -262,13 +262,12 @@ fn the_shipped_config_map_documents_every_key_with_its_default() {
 }
 
 #[test]
-fn the_shipped_config_map_is_a_file_that_the_agent_reads() {
-    let args = ["--config", "/etc/weir.yaml", "--print-config"];
-    let Invocation::Print(text) = run(&args, &[], &shipped_file()).unwrap() else {
-        panic!("did not print");
-    };
-    assert!(
-        text.contains("source: \"kube\" # file /etc/weir.yaml\n"),
-        "{text}"
-    );
+fn the_shipped_config_map_makes_an_agent_of_a_cluster_that_writes_the_cni_configuration() {
+    let args = ["--config", "/etc/weir.yaml"];
+    let config = config(&args, &[("WEIR_NODE_NAME", "n1")], &shipped_file());
+    assert_eq!(config.source, Source::Kube);
+    assert_eq!(config.cgroup.as_deref(), Some(Path::new("/host/cgroup")));
+    let cni = config.cni.unwrap();
+    assert_eq!(cni.dir, Path::new("/host/cni/net.d"));
+    assert_eq!(cni.name, "05-weir.conflist");
 }
