@@ -29,7 +29,7 @@ const TEST_NAME: &str = "test";
 enum Needs {
     /// Nothing but itself, and not even root: it explains itself.
     Words,
-    /// Nothing but itself: it ends or looks at what runs.
+    /// Nothing but itself: it ends what runs, looks at it or runs a program in it.
     Itself,
     /// All programs and images of a cluster.
     Cluster,
@@ -231,8 +231,10 @@ fn needs(args: &[OsString]) -> Needs {
     let verb = args.first().and_then(|arg| arg.to_str());
     match verb {
         None | Some("help") => Needs::Words,
+        // What follows may be options of the program that is run.
+        Some("exec") => Needs::Itself,
         _ if asks_for_help(args) => Needs::Words,
-        Some("down" | "status" | "exec") => Needs::Itself,
+        Some("down" | "status") => Needs::Itself,
         Some("e2e") => Needs::Tests,
         Some(_) => Needs::Cluster,
     }
