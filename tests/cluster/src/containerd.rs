@@ -14,9 +14,6 @@ use crate::args::Containerd;
 /// The sandbox's image, which is imported as any other.
 const PAUSE: &str = "registry.k8s.io/pause:3.10.2";
 
-/// containerd's socket in a node.
-pub const SOCKET: &str = "/run/containerd/containerd.sock";
-
 /// How containerd keeps images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Snapshotter {
@@ -46,21 +43,46 @@ impl Snapshotter {
     }
 }
 
-/// Its configuration; both versions read this format. Paths are the defaults, as each node has its
-/// own `/run` and `/var/lib`.
+/// Where a containerd has its files.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// What outlives it: images.
+    pub root: PathBuf,
+    /// What does not.
+    pub state: PathBuf,
+}
+
+impl Files {
+    /// A node's: the defaults, as each node has its own `/run` and `/var/lib`.
+    #[must_use]
+    pub fn of_node() -> Self {
+        Self {
+            root: "/var/lib/containerd".into(),
+            state: "/run/containerd".into(),
+        }
+    }
+
+    /// Its socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.state.join("containerd.sock")
+    }
+}
+
+/// Its configuration; both versions read this format.
 #[must_use]
-pub fn config(snapshotter: Snapshotter) -> String {
+pub fn config(snapshotter: Snapshotter, files: &Files) -> String {
     format!(
         r#"version = 2
-root = "/var/lib/containerd"
-state = "/run/containerd"
+root = {:?}
+state = {:?}
 disabled_plugins = [
   "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
   "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.aufs",
   "io.containerd.snapshotter.v1.blockfile", "io.containerd.snapshotter.v1.erofs",
 ]
 [grpc]
-  address = "{SOCKET}"
+  address = {:?}
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE}"
   # Without CAP_SYS_RESOURCE no process may have a lower score than its parent.
@@ -76,6 +98,9 @@ disabled_plugins = [
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         SystemdCgroup = false
 "#,
+        files.root,
+        files.state,
+        files.socket(),
         snapshotter.name()
     )
 }
@@ -119,16 +144,21 @@ fn is_version(text: &str, want: &str) -> bool {
 
 /// Whether it answers on its socket, in the node whose holder is `holder`.
 #[must_use]
-pub fn answers(holder: u32) -> bool {
-    UnixStream::connect(format!("/proc/{holder}/root{SOCKET}")).is_ok()
+pub fn answers(holder: u32, files: &Files) -> bool {
+    UnixStream::connect(format!("/proc/{holder}/root{}", files.socket().display())).is_ok()
 }
 
 /// The arguments of `ctr` that import an image.
 #[must_use]
-pub fn import_args(version: Containerd, snapshotter: Snapshotter, image: &Path) -> Vec<String> {
-    let mut args: Vec<String> = ["-n", "k8s.io", "-a", SOCKET, "images", "import"]
-        .map(Into::into)
-        .into();
+pub fn import_args(
+    version: Containerd,
+    snapshotter: Snapshotter,
+    files: &Files,
+    image: &Path,
+) -> Vec<String> {
+    let mut args: Vec<String> = ["-n", "k8s.io", "-a"].map(Into::into).into();
+    args.push(files.socket().display().to_string());
+    args.extend(["images".into(), "import".into()]);
     if version == Containerd::Two {
         // The transfer service knows only the snapshotter it is configured for.
         args.push("--local".into());
@@ -175,7 +205,8 @@ mod tests {
 
     #[test]
     fn the_old_ctr_is_not_given_the_new_ones_flags() {
-        let args = |version| import_args(version, Snapshotter::Native, Path::new("/a.tar"));
+        let (files, image) = (Files::of_node(), Path::new("/a.tar"));
+        let args = |version| import_args(version, Snapshotter::Native, &files, image);
         assert!(args(Containerd::Two).contains(&"--local".into()));
         assert!(!args(Containerd::OneSix).contains(&"--local".into()));
     }

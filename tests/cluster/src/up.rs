@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod parts;
+mod seed;
 mod wait;
 
 /// How long each step may take; machines with two cores are shared.
@@ -48,6 +49,8 @@ pub struct Up {
     pub bin: PathBuf,
     /// containerd's programs: another version's are elsewhere.
     pub containerd: PathBuf,
+    /// Where stores of imported images are kept between clusters.
+    pub seeds: PathBuf,
     /// Image archives.
     pub images: Vec<PathBuf>,
     /// The shipped manifests; none where Weir is not installed.
@@ -134,6 +137,8 @@ impl Up {
         for entry in fs::read_dir(&logs)?.flatten() {
             fs::remove_file(entry.path()).context("cannot clear the logs")?;
         }
+        let seeds = Dirs::default_state()?.join("seeds");
+        fs::create_dir_all(&seeds).with_context(|| format!("cannot make {}", seeds.display()))?;
         let state = State::new(name, &args.options, &bin)?;
         state.save(&dir)?;
         Ok(Self {
@@ -147,6 +152,7 @@ impl Up {
             bin,
             containerd,
             images,
+            seeds,
             manifests,
             mounts,
         })
@@ -236,9 +242,6 @@ impl Up {
         self.progress.waiting("namespaces, cgroups and the wire");
         let pki = self.make_nodes()?;
         self.start_control_plane(&pki)?;
-        for node in self.nodes() {
-            self.start_containerd(&node)?;
-        }
         let port = self.start_forwarder()?;
         pki.kubeconfig(
             &api::kubeconfig(&self.dir),
@@ -246,15 +249,15 @@ impl Up {
             &format!("https://127.0.0.1:{port}"),
         )?;
         let client = api::client(&api::kubeconfig(&self.dir)).await?;
-        let nodes = async {
+        let control_plane = async {
             self.await_api(&client).await?;
-            self.start_controllers(&pki)?;
-            for (number, node) in (1..).zip(self.nodes()) {
-                self.start_kubelet(&pki, &node, number)?;
-            }
-            self.await_registered(&client).await
+            self.start_controllers(&pki)
         };
-        tokio::try_join!(nodes, self.import_images())?;
+        tokio::try_join!(control_plane, self.start_containerds())?;
+        for (number, node) in (1..).zip(self.nodes()) {
+            self.start_kubelet(&pki, &node, number)?;
+        }
+        self.await_registered(&client).await?;
         let options = self.state().options.clone();
         match options.cni {
             Cni::None => {}

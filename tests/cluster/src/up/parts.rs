@@ -6,7 +6,9 @@ use anyhow::{Context, Result};
 
 use super::{Up, write};
 use crate::{
-    api, containerd, control_plane,
+    api,
+    containerd::{self, Files},
+    control_plane,
     control_plane::Invocation,
     fabric::Fabric,
     kubelet,
@@ -67,7 +69,7 @@ impl Up {
 
     /// What nodes must see wherever it is on the machine, also behind links.
     fn keep(&self) -> Result<Vec<PathBuf>> {
-        let mut keep = vec![self.dir.clone(), self.bin.clone()];
+        let mut keep = vec![self.dir.clone(), self.bin.clone(), self.seeds.clone()];
         let programs = fs::read_dir(&self.bin)
             .with_context(|| format!("cannot list {}", self.bin.display()))?
             .filter_map(|entry| Some(entry.ok()?.path()));
@@ -120,7 +122,10 @@ impl Up {
 
     pub(super) fn start_containerd(&self, node: &Node) -> Result<()> {
         let config = self.node_dir(&node.name).join("containerd.toml");
-        write(&config, &containerd::config(self.snapshotter))?;
+        write(
+            &config,
+            &containerd::config(self.snapshotter, &Files::of_node()),
+        )?;
         let program = Invocation {
             program: "containerd",
             args: vec!["--config".into(), config.display().to_string()],
@@ -162,49 +167,6 @@ impl Up {
         self.record(|state| state.processes.push(started))?;
         line.parse()
             .with_context(|| format!("the forwarder's port: {line:?}"))
-    }
-
-    /// Imports every image on every node, nodes at the same time.
-    pub(super) async fn import_images(&self) -> Result<()> {
-        let nodes = self.nodes();
-        let all = nodes.iter().map(|node| self.import_on(node));
-        futures::future::try_join_all(all).await?;
-        let count = self.images.len();
-        self.progress
-            .done(&format!("{count} images imported on each node"));
-        Ok(())
-    }
-
-    async fn import_on(&self, node: &Node) -> Result<()> {
-        let holder = node.holder.pid;
-        let answers = async {
-            while !containerd::answers(holder) {
-                tokio::time::sleep(super::POLL).await;
-            }
-            Ok(())
-        };
-        let what = format!("containerd of {}", node.name);
-        self.wait(&what, super::LIMIT, answers).await?;
-        let version = self.state().options.containerd;
-        for image in &self.images {
-            let ctr = self.containerd.join("ctr");
-            let mut command =
-                api::command_in(&self.dir, node, &self.bin, &ctr.display().to_string())?;
-            command.args(containerd::import_args(version, self.snapshotter, image));
-            let output = tokio::process::Command::from(command)
-                .kill_on_drop(true)
-                .output()
-                .await
-                .with_context(|| format!("cannot run {}", ctr.display()))?;
-            anyhow::ensure!(
-                output.status.success(),
-                "cannot import {} on {}: {}",
-                image.display(),
-                node.name,
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
-        }
-        Ok(())
     }
 }
 
