@@ -18,7 +18,8 @@ use crate::{
     kube_client::Access,
     log, memory, metrics,
     node::monitor::Monitor,
-    source, verify,
+    source::{self, Question},
+    verify,
 };
 
 /// `weir-agent`'s main: 0 after a signal, 1 on failure, 2 on a wrong command line.
@@ -133,13 +134,14 @@ async fn serve(config: Config, kernel: Kernel, boot_id: String) -> anyhow::Resul
     }
     tokio::spawn(watch_network(monitor, handle.clone()));
     let (source, access) = (config.source.clone(), config.api.clone());
-    tokio::spawn(watch_source(source, access, handle.clone()));
+    let (ask, questions) = mpsc::channel(64);
+    tokio::spawn(watch_source(source, access, questions, handle.clone()));
     let app = cni::router(handle.clone(), kernel.live.clone());
     tokio::spawn(async move { axum::serve(listener, app).await });
     let verifying = handle.clone();
     tokio::spawn(watch_signals(handle));
     let (bpffs, interval) = (config.bpffs.clone(), config.verify_interval);
-    let engine = Engine::new(config, kernel, &boot_id)?;
+    let engine = Engine::new(config, kernel, &boot_id, ask)?;
     verify::background::spawn(verifying, engine.verify(), bpffs, interval)?;
     tokio::spawn(health::run(engine.health()));
     let (done, result) = tokio::sync::oneshot::channel();
@@ -169,7 +171,12 @@ async fn watch_network(mut monitor: Monitor, engine: Handle) {
     }
 }
 
-async fn watch_source(source: Source, access: Access, engine: Handle) {
+async fn watch_source(
+    source: Source,
+    access: Access,
+    questions: mpsc::Receiver<Question>,
+    engine: Handle,
+) {
     // While the engine is busy, what happens is gathered by the source, in one batch.
     let (batches, mut received) = mpsc::channel(1);
     let forward = async {
@@ -182,8 +189,12 @@ async fn watch_source(source: Source, access: Access, engine: Handle) {
     };
     let source = async {
         match source {
-            Source::Dir(path) => source::dir::run(path, batches).await.map_err(Into::into),
-            Source::Kube => source::kube::run(access, batches).await,
+            Source::Dir(path) => {
+                // A directory has no more than what is read already.
+                drop(questions);
+                source::dir::run(path, batches).await.map_err(Into::into)
+            }
+            Source::Kube => source::kube::run(access, questions, batches).await,
         }
     };
     let (result, ()) = tokio::join!(source, forward);

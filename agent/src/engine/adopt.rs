@@ -8,7 +8,7 @@ use weir_api::{
     error::{ApiError, Reason},
 };
 
-use crate::state::Store;
+use crate::{source::Question, state::Store};
 
 /// The annotation that says which version of a static pod's manifest a mirror Pod stands for: its
 /// CNI arguments carry this hash where another pod's carry the API's UID.
@@ -22,8 +22,27 @@ pub struct Pending {
     pub reply: oneshot::Sender<Result<Endpoint, ApiError>>,
     /// When to give up.
     pub deadline: Instant,
+    /// Whether the API was asked for its Pod.
+    pub asked: bool,
     /// The last failure to program it.
     pub failure: Option<String>,
+}
+
+impl Pending {
+    /// What is asked, once, when the time is over and the Pod is not known as the ADD has it: the
+    /// source's watch may be late. Before a complete picture nothing would be gained by it.
+    pub fn question(&self, store: &Store, synced: bool, now: Instant) -> Option<Question> {
+        if self.deadline > now || self.asked || !synced {
+            return None;
+        }
+        let pod = self.request.pod.as_ref()?;
+        let question = Question {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+        };
+        let ready = readiness(store, synced, &self.request) == Readiness::Ready;
+        (!ready).then_some(question)
+    }
 }
 
 /// Whether the Pod that an ADD is for is known.
@@ -109,6 +128,35 @@ mod tests {
 
     fn web(uid: &str) -> serde_json::Value {
         serde_json::json!({"metadata": {"namespace": "shop", "name": "web", "uid": uid}})
+    }
+
+    #[test]
+    fn the_api_is_asked_once_when_the_time_is_over_and_the_pod_is_unknown_or_another() {
+        let now = Instant::now();
+        let mut pending = Pending {
+            request: asked(Some("u1")),
+            reply: oneshot::channel().0,
+            deadline: now,
+            asked: false,
+            failure: None,
+        };
+        let question = Question {
+            namespace: "shop".into(),
+            name: "web".into(),
+        };
+        let none = Store::default();
+        assert_eq!(pending.question(&none, true, now), Some(question.clone()));
+        let other = store(web("u2"));
+        assert_eq!(pending.question(&other, true, now), Some(question));
+        assert_eq!(pending.question(&store(web("u1")), true, now), None);
+        assert_eq!(pending.question(&none, false, now), None);
+        pending.deadline = now + std::time::Duration::from_secs(1);
+        assert_eq!(pending.question(&none, true, now), None);
+        pending.deadline = now;
+        pending.asked = true;
+        assert_eq!(pending.question(&none, true, now), None);
+        (pending.asked, pending.request.pod) = (false, None);
+        assert_eq!(pending.question(&none, true, now), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use weir_api::{
 };
 use weir_net::sysctl;
 
-use crate::{health, memory};
+use crate::{health, memory, source::ANSWER};
 
 use super::{
     Dirty, Engine, RETRY, SELF_CHECK,
@@ -285,8 +285,22 @@ impl Engine {
         }
     }
 
+    /// Has the API asked, once, for the Pods whose time is over: the watch may be late.
+    fn ask_for_pods(&mut self, now: Instant) {
+        for pending in &mut self.pending {
+            let Some(question) = pending.question(&self.store, self.synced, now) else {
+                continue;
+            };
+            if self.questions.try_send(question).is_ok() {
+                pending.asked = true;
+                pending.deadline = now + ANSWER;
+            }
+        }
+    }
+
     /// Gives up on ADDs whose time is over or whose caller has gone, and undoes them.
     fn expire(&mut self, now: Instant) {
+        self.ask_for_pods(now);
         let (over, waiting): (Vec<Pending>, Vec<Pending>) = std::mem::take(&mut self.pending)
             .into_iter()
             .partition(|p| p.deadline <= now || p.reply.is_closed());
@@ -304,7 +318,12 @@ impl Engine {
             }
             self.stats.refused += 1;
             let error = match readiness(&self.store, self.synced, &pending.request) {
-                Readiness::Wait(error) => error,
+                Readiness::Wait(mut error) => {
+                    if pending.asked {
+                        error.message += " (the API server was asked for it, too)";
+                    }
+                    error
+                }
                 Readiness::Ready => ApiError {
                     reason: Reason::TryAgain,
                     message: pending

@@ -55,7 +55,7 @@ use crate::{
     },
     health,
     install::conflist::Conflist,
-    source::Stage,
+    source::{Question, Stage},
     state::Store,
     verify::background::Shared,
 };
@@ -103,6 +103,8 @@ pub struct Engine {
     local: Local,
     node: NodePart,
     pending: Vec<Pending>,
+    /// Where the source is asked for a Pod; nobody listens if it has no more to say.
+    questions: mpsc::Sender<Question>,
     /// What is wrong, by part of the agent.
     problems: BTreeMap<&'static str, Vec<String>>,
     dirty: Dirty,
@@ -178,7 +180,12 @@ impl Engine {
     ///
     /// # Errors
     /// A map cannot be read, the state file is damaged, netlink fails: each named.
-    pub fn new(config: Config, kernel: Kernel, boot_id: &str) -> anyhow::Result<Self> {
+    pub fn new(
+        config: Config,
+        kernel: Kernel,
+        boot_id: &str,
+        questions: mpsc::Sender<Question>,
+    ) -> anyhow::Result<Self> {
         let writes = Writes::default();
         let pins = &kernel.pins;
         let attacher = Attacher::new(pins, kernel.features.tcx);
@@ -220,6 +227,7 @@ impl Engine {
             local,
             node,
             pending: Vec::new(),
+            questions,
             problems: BTreeMap::new(),
             dirty: Dirty::ALL,
             network_read: Instant::now(),

@@ -21,10 +21,13 @@ impl Engine {
         let cluster = cluster.filter_map(|object| match object {
             Object::ClusterNetworkPolicy(policy) => {
                 let pods = endpoints.iter().filter_map(|e| e.attachment.pod.as_ref());
-                let pods = pods.filter_map(|pod| {
-                    let object = self.store.pod(&pod.namespace, &pod.name)?;
-                    Some((object, self.store.namespace(&pod.namespace)))
-                });
+                let pods: Vec<_> = pods
+                    .filter_map(|pod| {
+                        let object = self.store.pod(&pod.namespace, &pod.name)?;
+                        Some((object, self.store.namespace(&pod.namespace)))
+                    })
+                    .collect();
+                let pods = pods.iter().map(|(pod, namespace)| (pod, *namespace));
                 Some(compile::policy::info(policy, pods))
             }
             _ => None,

@@ -84,6 +84,7 @@ impl Engine {
             request,
             reply,
             deadline,
+            asked: false,
             failure: None,
         });
         // Its device is younger than the last reading of the network.

@@ -19,7 +19,6 @@ impl Engine {
         let kinds = [
             Kind::Namespace,
             Kind::Node,
-            Kind::Pod,
             Kind::NetworkPolicy,
             Kind::ClusterNetworkPolicy,
         ];
@@ -27,12 +26,12 @@ impl Engine {
             match object {
                 Object::Namespace(o) => cluster.namespaces.push((**o).clone()),
                 Object::Node(o) => cluster.nodes.push((**o).clone()),
-                Object::Pod(o) => cluster.pods.push(lean(o)),
                 Object::NetworkPolicy(o) => cluster.policies.push((**o).clone()),
                 Object::ClusterNetworkPolicy(o) => cluster.cluster_policies.push((**o).clone()),
-                Object::Service(_) | Object::EndpointSlice(_) => {}
+                Object::Pod(_) | Object::Service(_) | Object::EndpointSlice(_) => {}
             }
         }
+        cluster.pods = self.store.pods().map(|pod| lean(&pod)).collect();
         let records = self.local.records.iter();
         let records = records.filter(|(key, _)| self.local.is_in_place(key));
         let endpoints = records.map(|(_, record)| {

@@ -7,6 +7,8 @@ mod merge;
 mod parse;
 mod watch;
 
+use std::time::Duration;
+
 use crate::state::{Change, Kept};
 
 /// How far a source is.
@@ -18,6 +20,18 @@ pub enum Stage {
     #[default]
     Complete,
 }
+
+/// A Pod that an ADD waits for in vain: the source is to look for it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// How long a [`Question`] may take. What is found comes with a batch, as everything does.
+pub const ANSWER: Duration = Duration::from_secs(3);
 
 /// What a source has to say.
 #[derive(Debug, Default, PartialEq)]

@@ -20,9 +20,10 @@ impl Named for ObjectKey {
 impl Named for Kept {
     fn parts(&self) -> (Kind, &[u8], &[u8]) {
         match self {
+            Self::Pod(object) => object.parts(),
             Self::Service(object) => object.parts(),
             Self::EndpointSlice(object) => object.parts(),
-            Self::Plain(object) => object.parts(),
+            Self::Plain(object) => object.as_ref().parts(),
         }
     }
 }

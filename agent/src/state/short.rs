@@ -6,6 +6,14 @@ use std::sync::LazyLock;
 /// What these objects are full of, as serialising writes it. Changing it is safe: nothing shortened
 /// outlives the process.
 const COMMON: &[u8] = concat!(
+    r#"{"apiVersion":"v1","kind":"Pod","metadata":{"annotations":{"kubernetes.io/config.hash":""},"#,
+    r#""creationTimestamp":"2026-11-10T10:00:00Z","deletionTimestamp":"2026-12-"#,
+    r#"","labels":{"app":"","app.kubernetes.io/instance":"","app.kubernetes.io/name":"","#,
+    r#""pod-template-hash":""},"name":"","namespace":"","uid":""},"spec":{"containers":[{"name":"","#,
+    r#""ports":[{"containerPort":8080,"hostPort":80,"name":"http","protocol":"TCP"}]}],"hostNetwork":"#,
+    r#"true,"initContainers":[{"name":"","restartPolicy":"Always"}],"nodeName":"node-"},"status":{"#,
+    r#""phase":"Succeeded","phase":"Pending","phase":"Running","podIP":"10.244."#,
+    r#"","podIPs":[{"ip":"10.244.""},{"ip":"fd44:"}]}}"#,
     r#"{"apiVersion":"v1","kind":"Service","metadata":{"annotations":{"creationTimestamp":"2026-0"#,
     r#"-01T00:00:00Z","labels":{"app":""},"app.kubernetes.io/name":"","name":"","namespace":"#,
     r#""default","resourceVersion":"","uid":""},"spec":{"allocateLoadBalancerNodePorts":true,"#,

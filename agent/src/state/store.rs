@@ -85,16 +85,24 @@ impl Store {
     }
 
     /// A Pod by name.
-    pub fn pod(&self, namespace: &str, name: &str) -> Option<&Pod> {
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<Pod> {
         let key = ObjectKey {
             kind: Kind::Pod,
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         };
-        match self.find(&key)?.plain()? {
-            Object::Pod(pod) => Some(pod),
+        match self.find(&key)? {
+            Kept::Pod(pod) => Some(pod.unpack()),
             _ => None,
         }
+    }
+
+    /// Every Pod, by namespace and name.
+    pub fn pods(&self) -> impl Iterator<Item = Pod> {
+        self.range(Kind::Pod).filter_map(|kept| match kept {
+            Kept::Pod(pod) => Some(pod.unpack()),
+            _ => None,
+        })
     }
 
     /// A Namespace by name.

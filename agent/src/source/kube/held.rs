@@ -28,6 +28,13 @@ impl Held {
         self.unlisted_malformed = self.malformed.keys().cloned().collect();
     }
 
+    /// These objects are there, though the list may not have them.
+    pub fn keep<'a>(&mut self, keys: impl Iterator<Item = &'a ObjectKey>) {
+        for key in keys {
+            self.unlisted.remove(key as &dyn Named);
+        }
+    }
+
     /// The list is complete: what it does not hold is gone. Nothing is removed before.
     pub fn end_list(&mut self) -> Vec<Change<Kept>> {
         for key in std::mem::take(&mut self.unlisted_malformed) {

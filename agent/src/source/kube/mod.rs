@@ -2,8 +2,10 @@
 //! happens to the others; what they tell goes out in batches, as many changes in one as arrive while
 //! the last is being taken in.
 
+mod answers;
 mod appearance;
 mod ask;
+mod ask_pod;
 mod held;
 mod item;
 #[cfg(test)]
@@ -24,7 +26,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use weir_crd::ClusterNetworkPolicy;
 
 use self::watch::{Said, Served, Watch};
-use super::{Batch, Stage};
+use super::{Batch, Question, Stage};
 use crate::{
     kube_client::Access,
     state::{Change, Kept, Kind},
@@ -48,12 +50,16 @@ const KINDS: [Kind; 7] = [
     Kind::ClusterNetworkPolicy,
 ];
 
-/// Runs until `out` is closed. The first complete batch has all kinds; until then batches may say what
+/// Runs until `out` is closed; Pods that are asked for come with a batch as well. The first complete batch has all kinds; until then batches may say what
 /// is wrong.
 ///
 /// # Errors
 /// There are no credentials for the API server. Everything else is tried again.
-pub async fn run(access: Access, out: mpsc::Sender<Batch>) -> anyhow::Result<()> {
+pub async fn run(
+    access: Access,
+    questions: mpsc::Receiver<Question>,
+    out: mpsc::Sender<Batch>,
+) -> anyhow::Result<()> {
     let client = access.client().await.context("source kube")?;
     let (say, mut said) = mpsc::channel(WAITING);
     let mut watches = JoinSet::new();
@@ -62,10 +68,17 @@ pub async fn run(access: Access, out: mpsc::Sender<Batch>) -> anyhow::Result<()>
             let (access, client, say) = (access.clone(), client.clone(), say.clone());
             watches.spawn(Watch::new::<$kind>(access, client, Served::$served, say).run());
         };
+        ($kind:ty, $served:ident, $answers:ident) => {
+            let (access, client, say) = (access.clone(), client.clone(), say.clone());
+            let watch = Watch::new::<$kind>(access, client, Served::$served, say);
+            watches.spawn(watch.answered_by($answers).run());
+        };
     }
     watch!(Namespace, Always);
     watch!(Node, Always);
-    watch!(Pod, Always);
+    let (answer, answers) = mpsc::channel(1);
+    watches.spawn(ask_pod::run(access.clone(), questions, answer));
+    watch!(Pod, Always, answers);
     watch!(Service, Always);
     watch!(EndpointSlice, Always);
     watch!(NetworkPolicy, Always);

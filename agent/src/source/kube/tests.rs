@@ -37,13 +37,16 @@ struct Run {
     /// Every change of objects, as `+` and `-`.
     log: Vec<String>,
     received: usize,
+    questions: mpsc::Sender<Question>,
 }
 
 impl Run {
     fn start(api: &FakeApi) -> Self {
         let (out, batches) = mpsc::channel(1);
-        tokio::spawn(run(access(api), out));
+        let (questions, asked) = mpsc::channel(8);
+        tokio::spawn(run(access(api), asked, out));
         Self {
+            questions,
             batches,
             held: BTreeSet::new(),
             problems: Vec::new(),
@@ -363,7 +366,34 @@ async fn a_404_of_somebody_else_or_a_failing_api_server_removes_no_cluster_polic
 async fn the_source_ends_with_its_reader() {
     let api = api();
     let (out, batches) = mpsc::channel(1);
-    let task = tokio::spawn(run(access(&api), out));
+    let task = tokio::spawn(run(access(&api), mpsc::channel(1).1, out));
     drop(batches);
     timeout(LONG, task).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_pod_that_the_watch_is_late_with_is_found_by_asking_and_survives_an_older_list() {
+    let api = api();
+    let mut run = Run::synced(&api).await;
+    api.hold_watches("pods", true);
+    api.put("pods", pod("web"));
+    let question = |name: &str| Question {
+        namespace: "shop".into(),
+        name: name.into(),
+    };
+    run.questions.send(question("nowhere")).await.unwrap();
+    run.questions.send(question("web")).await.unwrap();
+    run.until("the answer", |run| run.held.contains("Pod shop/web"))
+        .await;
+    assert_eq!(run.log, ["+Pod shop/web"]);
+    // What the watch says later is no news, and its deletion is one.
+    api.hold_watches("pods", false);
+    api.delete("pods", "shop", "web");
+    run.until("the deletion", |run| run.log.len() == 2).await;
+    assert_eq!(run.log, ["+Pod shop/web", "-Pod shop/web"]);
+    // Asked for what is gone already: it does not come back.
+    run.questions.send(question("web")).await.unwrap();
+    api.put("pods", pod("next"));
+    run.until("what follows", |run| run.log.len() == 3).await;
+    assert_eq!(run.log[2], "+Pod shop/next");
 }

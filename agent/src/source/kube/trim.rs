@@ -85,8 +85,6 @@ pub(super) fn pod(pod: &mut Pod) {
         phase: status.phase.take(),
         pod_ip: status.pod_ip.take(),
         pod_ips: status.pod_ips.take(),
-        host_ip: status.host_ip.take(),
-        host_ips: status.host_ips.take(),
         ..PodStatus::default()
     });
 }
@@ -117,4 +115,85 @@ pub(super) fn policy(policy: &mut NetworkPolicy) {
 
 pub(super) fn cluster_policy(policy: &mut ClusterNetworkPolicy) {
     policy.metadata.annotations = None;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::{source::kube::item::Watched, state::Object};
+
+    fn trimmed<K: Watched>(object: &Value) -> Value {
+        let object: K = serde_json::from_value(object.clone()).unwrap();
+        let object: Object = object.trimmed();
+        object.to_json()
+    }
+
+    #[test]
+    fn of_a_pod_is_kept_what_policy_services_and_adoption_look_at() {
+        let kept = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": "x", "namespace": "a", "uid": "1", "labels": {"app": "x"},
+                "annotations": {"kubernetes.io/config.hash": "h"},
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+                "deletionTimestamp": "2026-01-02T00:00:00Z",
+            },
+            "spec": {
+                "nodeName": "n1", "hostNetwork": false,
+                "containers": [
+                    {"name": "plain"},
+                    {"name": "c", "ports": [{"name": "http", "containerPort": 80, "hostPort": 8080,
+                                             "hostIP": "10.0.0.9", "protocol": "TCP"}]},
+                ],
+                "initContainers": [{"name": "s", "restartPolicy": "Always",
+                                    "ports": [{"name": "side", "containerPort": 81}]}],
+            },
+            "status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]},
+        });
+        let mut whole = kept.clone();
+        whole["metadata"]["annotations"]["note"] = json!("b");
+        whole["metadata"]["ownerReferences"] =
+            json!([{"apiVersion": "v1", "kind": "A", "name": "b", "uid": "c"}]);
+        whole["metadata"]["resourceVersion"] = json!("7");
+        whole["spec"]["containers"][1]["image"] = json!("i");
+        whole["spec"]["containers"][1]["env"] = json!([{"name": "A", "value": "b"}]);
+        whole["spec"]["volumes"] = json!([{"name": "v"}]);
+        whole["status"]["conditions"] = json!([{"type": "Ready", "status": "True"}]);
+        whole["status"]["hostIP"] = json!("10.1.0.1");
+        assert_eq!(trimmed::<super::Pod>(&whole), kept);
+    }
+
+    #[test]
+    fn a_heartbeat_of_a_node_is_no_change() {
+        let node = |time: &str| {
+            json!({
+                "metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "a"},
+                             "resourceVersion": time},
+                "spec": {"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24"],
+                         "taints": [{"key": "k", "effect": "NoSchedule"}]},
+                "status": {
+                    "addresses": [{"type": "InternalIP", "address": "10.1.0.1"}],
+                    "images": [{"names": ["i"]}],
+                    "conditions": [
+                        {"type": "Ready", "status": "True", "lastHeartbeatTime": time},
+                        {"type": "NetworkUnavailable", "status": "False"},
+                    ],
+                },
+            })
+        };
+        let first = trimmed::<super::Node>(&node("2026-01-01T00:00:00Z"));
+        assert_eq!(first, trimmed::<super::Node>(&node("2026-01-01T00:05:00Z")));
+        assert_eq!(first["spec"]["podCIDRs"][0], "10.244.0.0/24");
+        assert_eq!(first["spec"]["taints"][0]["key"], "k");
+        assert_eq!(first["status"]["addresses"][0]["address"], "10.1.0.1");
+        assert_eq!(
+            first["status"]["conditions"][0]["type"],
+            "NetworkUnavailable"
+        );
+        assert_eq!(
+            first["metadata"]["labels"]["topology.kubernetes.io/zone"],
+            "a"
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a watch, in words.
+//! How a list or a watch ends, and what is wrong with it, in words.
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Error;
@@ -19,6 +19,29 @@ impl Verb {
             Self::Watch => "watch",
         }
     }
+}
+
+/// Why a list or a watch ended.
+pub(super) enum End {
+    /// Nothing is wrong: go on where it was.
+    Resume,
+    /// What the watch is at is too old for the API server: list anew, at once.
+    Gone,
+    /// The API server has no such resource.
+    NotServed,
+    /// Try again after a while.
+    Failed(Again),
+    /// Nobody listens any more.
+    Closed,
+}
+
+/// What is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    /// The watch, where it was; or the list.
+    Same,
+    /// The list.
+    Anew,
 }
 
 /// Something that is wrong until the next success.

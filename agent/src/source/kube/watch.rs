@@ -15,11 +15,12 @@ use kube::{
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
+    answers::Answers,
     appearance::Appearance,
     ask::{Ask, is_not_served},
     held::Held,
     item::{Item, Of, Watched},
-    trouble::{Trouble, Verb, text},
+    trouble::{Again, End, Trouble, Verb, text},
 };
 use crate::{
     kube_client::Access,
@@ -45,29 +46,6 @@ pub(super) struct Said {
     pub listed: bool,
     /// Everything that is wrong now.
     pub problems: Vec<String>,
-}
-
-/// Why a list or a watch ended.
-enum End {
-    /// Nothing is wrong: go on where it was.
-    Resume,
-    /// What the watch is at is too old for the API server: list anew, at once.
-    Gone,
-    /// The API server has no such resource.
-    NotServed,
-    /// Try again after a while.
-    Failed(Again),
-    /// Nobody listens any more.
-    Closed,
-}
-
-/// What is tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Again {
-    /// The watch, where it was; or the list.
-    Same,
-    /// The list.
-    Anew,
 }
 
 /// How a kind of objects is served.
@@ -103,6 +81,7 @@ pub(super) struct Watch {
     appearance: Option<Appearance>,
     backoff: DefaultBackoff,
     out: mpsc::Sender<(Kind, Said)>,
+    answers: Answers,
 }
 
 impl Watch {
@@ -131,7 +110,14 @@ impl Watch {
             appearance: None,
             backoff: DefaultBackoff::default(),
             out,
+            answers: Answers::default(),
         }
+    }
+
+    /// The same, with objects that were asked for one by one.
+    pub fn answered_by(mut self, answers: mpsc::Receiver<Item>) -> Self {
+        self.answers = Answers::from(answers);
+        self
     }
 
     /// Runs until nobody listens.
@@ -190,6 +176,9 @@ impl Watch {
             match (page.next, page.version) {
                 (Some(more), _) => next = Some(more),
                 (None, Some(version)) => {
+                    // What was found after the list was made is missing in it.
+                    self.answers.forget_until(&version);
+                    self.held.keep(self.answers.keys());
                     let gone = self.held.end_list();
                     self.trouble = None;
                     self.appearance = None;
@@ -230,7 +219,19 @@ impl Watch {
         let mut events = events.ready_chunks(CHUNK);
         let mut silent = true;
         loop {
-            let chunk = match timeout(IDLE, events.next()).await {
+            let chunk = tokio::select! {
+                chunk = timeout(IDLE, events.next()) => chunk,
+                item = self.answers.next() => {
+                    let news = self.answers.is_news(&item, version);
+                    let change = if news { self.held.apply(item) } else { None };
+                    let changes = change.into_iter().collect();
+                    match self.say(changes).await {
+                        Ok(()) => continue,
+                        Err(end) => return end,
+                    }
+                }
+            };
+            let chunk = match chunk {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) if silent && started.elapsed() < SHORT => return self.ended_at_once(),
                 Ok(None) | Err(_) => return End::Resume,
@@ -279,17 +280,22 @@ impl Watch {
         let newer = match event? {
             WatchEvent::Added(mut item) | WatchEvent::Modified(mut item) => {
                 let newer = item.version.take();
-                changes.extend(self.held.apply(item));
+                if !self.answers.knows_later(&item.key, newer.as_deref()) {
+                    changes.extend(self.held.apply(item));
+                }
                 newer
             }
             WatchEvent::Deleted(item) => {
-                changes.extend(self.held.delete(&item.key));
+                if !self.answers.knows_later(&item.key, item.version.as_deref()) {
+                    changes.extend(self.held.delete(&item.key));
+                }
                 item.version
             }
             WatchEvent::Bookmark(bookmark) => Some(bookmark.metadata.resource_version),
             WatchEvent::Error(status) => return Err(Error::Api(status)),
         };
         if let Some(newer) = newer.filter(|newer| !newer.is_empty()) {
+            self.answers.forget_until(&newer);
             *version = newer;
         }
         Ok(())
