@@ -10,12 +10,13 @@ use tokio::{
 use weir_api::status::Feature;
 
 use crate::{
+    cluster::{self, Duties},
     cni,
     config::{self, Config, Invocation, Source},
     dataplane::{Features, drop_log, live, load, object, pins::Pins},
     engine::{Command, Engine, Event, Handle, Kernel},
     health,
-    kube_client::Access,
+    kube_client::{self, Access},
     log, memory, metrics,
     node::monitor::Monitor,
     source::{self, Question},
@@ -135,13 +136,21 @@ async fn serve(config: Config, kernel: Kernel, boot_id: String) -> anyhow::Resul
     tokio::spawn(watch_network(monitor, handle.clone()));
     let (source, access) = (config.source.clone(), config.api.clone());
     let (ask, questions) = mpsc::channel(64);
-    tokio::spawn(watch_source(source, access, questions, handle.clone()));
+    let cluster = cluster::Shared::new(&config.node_name);
+    tokio::spawn(watch_source(
+        source,
+        access,
+        questions,
+        cluster.clone(),
+        handle.clone(),
+    ));
+    let duties = start_duties(&config, cluster.clone()).await?;
     let app = cni::router(handle.clone(), kernel.live.clone());
     tokio::spawn(async move { axum::serve(listener, app).await });
     let verifying = handle.clone();
     tokio::spawn(watch_signals(handle));
     let (bpffs, interval) = (config.bpffs.clone(), config.verify_interval);
-    let engine = Engine::new(config, kernel, &boot_id, ask)?;
+    let engine = Engine::new(config, kernel, &boot_id, ask, cluster)?;
     verify::background::spawn(verifying, engine.verify(), bpffs, interval)?;
     tokio::spawn(health::run(engine.health()));
     let (done, result) = tokio::sync::oneshot::channel();
@@ -154,7 +163,11 @@ async fn serve(config: Config, kernel: Kernel, boot_id: String) -> anyhow::Resul
             // Whoever waits for the result is this process's main task.
             let _ = done.send(runtime.and_then(|runtime| runtime.block_on(engine.run(events))));
         })?;
-    result.await.context("the engine has died")??;
+    let result = result.await;
+    if let Some(duties) = duties {
+        duties.stop().await;
+    }
+    result.context("the engine has died")??;
     tracing::info!("stopped; everything stays in force in the kernel");
     Ok(())
 }
@@ -171,16 +184,35 @@ async fn watch_network(mut monitor: Monitor, engine: Handle) {
     }
 }
 
+/// The duties for the whole cluster, where there is an API server.
+async fn start_duties(config: &Config, shared: cluster::Shared) -> anyhow::Result<Option<Duties>> {
+    if config.source != Source::Kube {
+        if !config.pools.is_empty() {
+            tracing::warn!("cluster-cidr: of no use with a source other than kube");
+        }
+        return Ok(None);
+    }
+    let options = cluster::Options {
+        node_name: config.node_name.clone(),
+        pools: config.pools.clone(),
+        namespace: config.namespace.clone(),
+    };
+    let client = kube_client::client(config).await?;
+    Ok(Some(Duties::start(client, options, shared)))
+}
+
 async fn watch_source(
     source: Source,
     access: Access,
     questions: mpsc::Receiver<Question>,
+    cluster: cluster::Shared,
     engine: Handle,
 ) {
     // While the engine is busy, what happens is gathered by the source, in one batch.
     let (batches, mut received) = mpsc::channel(1);
     let forward = async {
         while let Some(batch) = received.recv().await {
+            cluster.take(&batch);
             let sent = engine.send(Event::Source(batch)).await;
             if !sent || engine.ask(Command::TakenIn).await.is_err() {
                 return;

@@ -18,7 +18,7 @@ use weir_net::{
     netlink::{Route, RouteKind},
 };
 
-use super::node_port::NodePortAddresses;
+use super::{node_cidr::Pools, node_port::NodePortAddresses};
 use crate::node::Uplink;
 
 /// Marks the routes that are ours (`rtm_protocol`; 87 is `W`, and nobody's in linux/rtnetlink.h).
@@ -39,16 +39,13 @@ impl NodeView {
     /// Reads a Node; what does not parse is a problem that names node and field.
     pub fn of(node: &Node, problems: &mut Vec<String>) -> Self {
         let name = node.metadata.name.clone().unwrap_or_default();
-        let spec = node.spec.as_ref();
-        let mut texts: Vec<String> = spec.and_then(|s| s.pod_cidrs.clone()).unwrap_or_default();
-        if texts.is_empty() {
-            texts.extend(spec.and_then(|s| s.pod_cidr.clone()));
-        }
         let mut pod_cidrs = Vec::new();
-        for text in texts {
-            match text.parse::<IpNetwork>() {
-                Ok(cidr) => pod_cidrs.push(masked(cidr)),
-                Err(_) => problems.push(format!("Node {name}: spec.podCIDRs: {text:?} is no CIDR")),
+        for cidr in pod_cidrs_of(node) {
+            match cidr {
+                Ok(cidr) => pod_cidrs.push(cidr),
+                Err(text) => {
+                    problems.push(format!("Node {name}: spec.podCIDRs: {text:?} is no CIDR"))
+                }
             }
         }
         let addresses = node
@@ -72,6 +69,20 @@ impl NodeView {
             internal_ips,
         }
     }
+}
+
+/// A Node's `spec.podCIDRs`, or its `spec.podCIDR`, with host bits masked; what is none is given as
+/// written.
+pub(super) fn pod_cidrs_of(node: &Node) -> Vec<Result<IpNetwork, String>> {
+    let spec = node.spec.as_ref();
+    let mut texts: Vec<String> = spec.and_then(|s| s.pod_cidrs.clone()).unwrap_or_default();
+    if texts.is_empty() {
+        texts.extend(spec.and_then(|s| s.pod_cidr.clone()));
+    }
+    let parsed = texts.into_iter().filter(|text| !text.is_empty());
+    parsed
+        .map(|text| text.parse().map(masked).map_err(|_| text))
+        .collect()
 }
 
 /// What must be in force.
@@ -104,6 +115,8 @@ pub struct Facts<'a> {
     pub mtu: Option<u32>,
     /// Which addresses serve NodePorts.
     pub node_ports: &'a NodePortAddresses,
+    /// What Weir gives to Nodes without pod CIDRs.
+    pub pools: &'a Pools,
 }
 
 /// Computes what must be in force.
@@ -194,10 +207,7 @@ fn own_node(node: &NodeView, facts: Facts<'_>, desired: &mut Desired) {
         .mtu
         .or_else(|| facts.uplinks.iter().map(|u| u.mtu).min());
     match (node.pod_cidrs.is_empty(), mtu) {
-        (true, _) => desired.problems.push(format!(
-            "Node {}: spec.podCIDRs is empty: give the node a pod CIDR, or set ipam.ranges in the CNI configuration",
-            node.name
-        )),
+        (true, _) => desired.problems.push(without_cidr(&node.name, facts.pools)),
         (false, None) => desired.problems.push(format!(
             "Node {}: no uplink: give --uplinks, or --mtu where there is none",
             node.name
@@ -210,6 +220,20 @@ fn own_node(node: &NodeView, facts: Facts<'_>, desired: &mut Desired) {
             });
         }
     }
+}
+
+/// What to say of a node without pod CIDRs.
+fn without_cidr(name: &str, pools: &Pools) -> String {
+    if pools.is_empty() {
+        return format!(
+            "Node {name}: spec.podCIDRs is empty: give the node a pod CIDR, or --cluster-cidr where nothing else does, or set ipam.ranges in the CNI configuration"
+        );
+    }
+    let ranges: Vec<String> = pools.iter().map(ToString::to_string).collect();
+    format!(
+        "Node {name}: spec.podCIDRs is empty: pods can be added once the agent that holds the Lease has given the node its part of --cluster-cidr {}; if that takes long, ask that agent for its status",
+        ranges.join(",")
+    )
 }
 
 fn other_node(node: &NodeView, uplinks: &[Uplink], desired: &mut Desired) {

@@ -61,6 +61,30 @@ pub(super) const KEYS: &[Key] = &[
         "Name of this node's Node object (required)",
     ),
     key(
+        "cluster-cidr",
+        "CIDRS",
+        None,
+        "Where Nodes without pod CIDRs get theirs from, by comma, one per family [default: kube-controller-manager gives them]",
+    ),
+    key(
+        "node-cidr-mask-size",
+        "BITS",
+        Some("24"),
+        "Prefix length of a Node's part of an IPv4 cluster-cidr",
+    ),
+    key(
+        "node-cidr-mask-size-ipv6",
+        "BITS",
+        Some("64"),
+        "Prefix length of a Node's part of an IPv6 cluster-cidr",
+    ),
+    key(
+        "namespace",
+        "NAME",
+        None,
+        "Namespace of Weir's Lease and ConfigMap [default: the pod's, else weir-system]",
+    ),
+    key(
         "socket",
         "PATH",
         Some(weir_api::DEFAULT_SOCKET),

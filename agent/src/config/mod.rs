@@ -1,6 +1,7 @@
 //! The agent's configuration: flag > `WEIR_*` > `--config FILE` > default. One table,
 //! [`keys::KEYS`], makes the flags, the variables and the keys of the file.
 
+mod cluster;
 mod cni;
 mod keys;
 mod layers;
@@ -15,7 +16,9 @@ use axum::http::Uri;
 use weir_policy::Established;
 
 use crate::{
-    compile::{nat_ports::NatPorts, node_port::NodePortAddresses, service::ServiceName},
+    compile::{
+        nat_ports::NatPorts, node_cidr::Pools, node_port::NodePortAddresses, service::ServiceName,
+    },
     dataplane::{
         sizes::{MapLimits, RESIZABLE, Sizes},
         xdp,
@@ -54,6 +57,10 @@ pub struct Config {
     pub api: Access,
     /// `node-name`: the name of this node's Node object.
     pub node_name: String,
+    /// `cluster-cidr` and the sizes of its parts: what Nodes without pod CIDRs are given.
+    pub pools: Pools,
+    /// `namespace` of the Lease and the ConfigMap; `None`: the pod's.
+    pub namespace: Option<String>,
     /// `socket`: where the API listens.
     pub socket: PathBuf,
     /// `state-dir`.
@@ -150,6 +157,8 @@ impl Config {
                 api_server: layers.optional("api-server", parse_api_server)?,
             },
             node_name: layers.require("node-name", parse_name)?,
+            pools: cluster::pools(layers)?,
+            namespace: layers.optional("namespace", cluster::parse_namespace)?,
             socket: layers.require("socket", parse_path)?,
             state_dir: layers.require("state-dir", parse_path)?,
             bpffs: layers.require("bpffs", parse_path)?,

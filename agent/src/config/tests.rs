@@ -271,3 +271,44 @@ fn the_shipped_config_map_makes_an_agent_of_a_cluster_that_writes_the_cni_config
     assert_eq!(cni.dir, Path::new("/host/cni/net.d"));
     assert_eq!(cni.name, "05-weir.conflist");
 }
+
+#[test]
+fn cluster_cidrs_are_cut_by_family_and_what_makes_no_sense_is_refused() {
+    let sizes = ["--node-cidr-mask-size", "25"];
+    let with = |cidrs| [&BASE[..], &sizes[..], &["--cluster-cidr", cidrs]].concat();
+    let pools = config(&with("10.244.0.0/16, fd44::/56"), &[], "").pools;
+    let cut: Vec<(String, u8)> = pools.iter().map(|p| (p.to_string(), p.bits())).collect();
+    assert_eq!(
+        cut,
+        [
+            ("10.244.0.0/16".to_owned(), 25),
+            ("fd44::/56".to_owned(), 64)
+        ]
+    );
+    assert!(config(&BASE, &[], "").pools.is_empty());
+    for (cidrs, part) in [
+        ("10.244.0.0", "no CIDR"),
+        ("10.0.0.0/16,10.1.0.0/16", "at most one"),
+        ("10.244.0.0/26", "--node-cidr-mask-size must be 26 to 30"),
+    ] {
+        let message = failure(&with(cidrs), &[], "");
+        assert!(
+            message.contains("cluster-cidr") && message.contains(part),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn the_namespace_is_a_name_of_one() {
+    let with = |name| [&BASE[..], &["--namespace", name]].concat();
+    assert_eq!(config(&BASE, &[], "").namespace, None);
+    assert_eq!(
+        config(&with("net-1"), &[], "").namespace.as_deref(),
+        Some("net-1")
+    );
+    for bad in ["", "a/b", "-a", "a-", "A", "a.b"] {
+        let message = failure(&BASE, &[("WEIR_NAMESPACE", bad)], "");
+        assert!(message.contains("WEIR_NAMESPACE"), "{bad}: {message}");
+    }
+}

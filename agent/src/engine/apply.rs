@@ -54,6 +54,8 @@ impl Engine {
         self.answer();
         self.tell_health();
         failed |= !self.apply_conflist(check);
+        self.cluster
+            .set_ready(self.in_force && self.node.desired.file.is_some());
         if is_first && self.in_force {
             self.store.refill();
             self.services.refill();

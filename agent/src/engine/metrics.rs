@@ -25,8 +25,27 @@ impl Engine {
             let labels = [("protocol", protocol)];
             text.counter("weir_sockets_closed_total", help, &labels, n as f64);
         }
+        self.duties(&mut text);
         metrics::packets(&mut text, &self.counters);
         text.finish()
+    }
+
+    /// What is done for the whole cluster.
+    fn duties(&self, text: &mut Text) {
+        let told = self.cluster.told();
+        let help = "Whether this agent holds the Lease of the duties for the whole cluster.";
+        let holds = f64::from(u8::from(told.is_holder));
+        text.gauge("weir_lease_holder", help, &[], holds);
+        let help = "How often this agent has become the holder of the Lease.";
+        text.counter("weir_lease_terms_total", help, &[], told.terms as f64);
+        let help = "Nodes whose pod CIDRs are recorded, as the holder knows it.";
+        let recorded = told.recorded as f64;
+        text.gauge("weir_node_cidrs_allocated", help, &[], recorded);
+        let help = "Writes to the Kubernetes API, by what was written.";
+        for (object, n) in told.writes {
+            let name = "weir_api_writes_total";
+            text.counter(name, help, &[("object", object)], n as f64);
+        }
     }
 
     /// The tables that grow.

@@ -36,6 +36,7 @@ use self::{
     services::Services,
 };
 use crate::{
+    cluster,
     compile::{nat_ports::NatPortUse, service::ServiceOptions},
     config::Config,
     dataplane::{
@@ -119,6 +120,7 @@ pub struct Engine {
     verify: Arc<Shared>,
     health: health::Shared,
     conflist: Option<Conflist>,
+    cluster: cluster::Shared,
 }
 
 /// Which parts have something to do.
@@ -176,7 +178,7 @@ struct Stats {
 }
 
 impl Engine {
-    /// Takes over what is pinned.
+    /// Takes over what is pinned. `cluster` is what the duties for all nodes share with the engine.
     ///
     /// # Errors
     /// A map cannot be read, the state file is damaged, netlink fails: each named.
@@ -185,6 +187,7 @@ impl Engine {
         kernel: Kernel,
         boot_id: &str,
         questions: mpsc::Sender<Question>,
+        cluster: cluster::Shared,
     ) -> anyhow::Result<Self> {
         let writes = Writes::default();
         let pins = &kernel.pins;
@@ -240,6 +243,7 @@ impl Engine {
             verify: Arc::default(),
             health: health::Shared::default(),
             conflist: None,
+            cluster,
             kernel,
             config,
         };

@@ -11,6 +11,7 @@ use super::{endpoints::write_by_rename, xdp::XdpPart};
 use crate::{
     compile::{
         self,
+        node_cidr::Pools,
         node_port::NodePortAddresses,
         route::{self, Desired, Facts, NodeView},
     },
@@ -38,6 +39,7 @@ pub struct NodePart {
     named_uplinks: Vec<String>,
     mtu: Option<u32>,
     node_ports: NodePortAddresses,
+    pools: Pools,
     /// Words of `CONFIG` and what they must say.
     words: [(u32, u64); 2],
     file: PathBuf,
@@ -76,6 +78,7 @@ impl NodePart {
             named_uplinks: config.uplinks.clone(),
             mtu: config.mtu,
             node_ports: config.node_ports.clone(),
+            pools: config.pools.clone(),
             words: [
                 (
                     config::FLAGS,
@@ -135,6 +138,7 @@ impl NodePart {
             addresses: &self.network.own_addresses(),
             mtu: self.mtu,
             node_ports: &self.node_ports,
+            pools: &self.pools,
         };
         self.desired = route::compile(&nodes, facts);
         if synced {

@@ -187,6 +187,7 @@ impl Engine {
                 .cloned()
                 .chain(self.verify.problems())
                 .chain(self.health.problems())
+                .chain(self.cluster.problems())
                 .collect(),
             features: self.features(),
             pod_cidrs: self

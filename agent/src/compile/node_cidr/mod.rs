@@ -20,7 +20,10 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::api::core::v1::Node;
 use weir_net::IpNetwork;
+
+use super::route::pod_cidrs_of;
 
 pub use pool::{Pool, Pools};
 pub use record::{Entry, LAST, Record};
@@ -36,6 +39,18 @@ pub struct NodeCidrs {
     pub cidrs: Vec<IpNetwork>,
     /// It has something there that is no CIDR: nothing can be said about it.
     pub is_unreadable: bool,
+}
+
+impl NodeCidrs {
+    /// Of a Node object.
+    pub fn of(node: &Node) -> Self {
+        let parsed = pod_cidrs_of(node);
+        Self {
+            uid: node.metadata.uid.clone().unwrap_or_default(),
+            is_unreadable: parsed.iter().any(Result::is_err),
+            cidrs: parsed.into_iter().flatten().collect(),
+        }
+    }
 }
 
 /// Nodes by name.

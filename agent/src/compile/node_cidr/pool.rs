@@ -167,11 +167,8 @@ impl Taken {
             ranges.remove(&first);
         }
         // The one that ends where this one does may have begun before it.
-        if !ranges
-            .range(..first)
-            .next_back()
-            .is_some_and(|(_, end)| *end >= last)
-        {
+        let before = ranges.range(..first).next_back();
+        if before.is_none_or(|(_, end)| *end < last) {
             ranges.insert(first, last);
         }
     }

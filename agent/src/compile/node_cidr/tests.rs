@@ -285,8 +285,10 @@ fn the_largest_ranges_are_searched_without_counting_them_out() {
         node("b", &["255.255.255.252/30"]),
         node("c", &[]),
     ]);
-    let mut record = Record::default();
-    record.last = vec![net("255.255.255.248/30"), net("7fff::/126")];
+    let record = Record {
+        last: vec![net("255.255.255.248/30"), net("7fff::/126")],
+        ..Record::default()
+    };
     let step = step(&pools, &record, &all, &none());
     assert_eq!(assigned(&step), ["c 128.0.0.0/30,8000::/126"]);
 }

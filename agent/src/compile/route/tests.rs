@@ -52,6 +52,7 @@ fn compiled(nodes: &[NodeView]) -> Desired {
             addresses: &["172.17.0.1".parse().unwrap()],
             mtu: None,
             node_ports: &NodePortAddresses::All,
+            pools: &Pools::default(),
         },
     )
 }
@@ -113,6 +114,7 @@ fn serving(node_ports: &NodePortAddresses) -> Vec<String> {
         addresses: &[ip("172.17.0.1"), ip("fd00:9::1")],
         mtu: None,
         node_ports,
+        pools: &Pools::default(),
     };
     let addrs = compile(&two(), facts).node_addrs;
     let serving = addrs
@@ -147,6 +149,7 @@ fn sources(on: &[&str], internal: &[&str], elsewhere: &[&str]) -> [String; 2] {
         addresses: &addresses,
         mtu: None,
         node_ports: &NodePortAddresses::All,
+        pools: &Pools::default(),
     };
     let desired = compile(&[node("n1", &[], internal)], facts);
     let UplinkInfo { addr4, addr6, .. } = desired.uplinks[&2];
@@ -182,6 +185,7 @@ fn the_node_file_takes_the_uplinks_mtu_unless_one_is_configured() {
         addresses: &[],
         mtu: Some(1400),
         node_ports: &NodePortAddresses::All,
+        pools: &Pools::default(),
     };
     assert_eq!(compile(&two(), facts).file.unwrap().mtu, 1400);
 }
@@ -256,4 +260,33 @@ fn a_malformed_node_is_named_with_its_field_and_the_rest_of_it_counts() {
         "{problems:?}"
     );
     assert!(problems[1].contains("status.addresses"), "{problems:?}");
+}
+
+#[test]
+fn a_node_without_pod_cidrs_is_named_with_who_gives_them() {
+    let problem = |pools: &Pools| {
+        let facts = Facts {
+            name: "n1",
+            uplinks: &[uplink()],
+            addresses: &[],
+            mtu: None,
+            node_ports: &NodePortAddresses::All,
+            pools,
+        };
+        let desired = compile(&[node("n1", &[], &["192.0.2.1"])], facts);
+        assert_eq!(desired.file, None);
+        desired.problems.concat()
+    };
+    let others = problem(&Pools::default());
+    assert!(
+        others.starts_with("Node n1: spec.podCIDRs is empty: give the node a pod CIDR"),
+        "{others}"
+    );
+    let pool = crate::compile::node_cidr::Pool::new(net("10.244.0.0/16"), 24).unwrap();
+    let ours = problem(&Pools::new(vec![pool]).unwrap());
+    assert!(
+        ours.contains("once the agent that holds the Lease"),
+        "{ours}"
+    );
+    assert!(ours.contains("--cluster-cidr 10.244.0.0/16"), "{ours}");
 }

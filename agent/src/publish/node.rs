@@ -1,0 +1,95 @@
+//! Nodes: pod CIDRs and the condition NetworkUnavailable.
+
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::jiff::Timestamp;
+use kube::{
+    Api,
+    api::{ListParams, Patch},
+};
+use serde_json::json;
+
+use super::{Publisher, Result, call, patch};
+use crate::compile::node_cidr::{Assignment, NodeCidrs, Nodes};
+
+/// Nodes in one answer of a list.
+const PAGE: u32 = 500;
+
+impl Publisher {
+    /// A Node as it is now; `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub async fn node(&self, name: &str) -> Result<Option<NodeCidrs>> {
+        let api: Api<Node> = Api::all(self.client.clone());
+        let node = call(&format!("Node {name}"), api.get_opt(name)).await?;
+        Ok(node.as_ref().map(NodeCidrs::of))
+    }
+
+    /// All Nodes as they are now.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub async fn nodes(&self) -> Result<Nodes> {
+        let api: Api<Node> = Api::all(self.client.clone());
+        let mut nodes = Nodes::new();
+        let mut params = ListParams::default().limit(PAGE);
+        loop {
+            let page = call("Nodes", api.list(&params)).await?;
+            for node in &page.items {
+                let name = node.metadata.name.clone().unwrap_or_default();
+                nodes.insert(name, NodeCidrs::of(node));
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(nodes),
+            }
+        }
+    }
+
+    /// Gives a Node its pod CIDRs, if it still has that UID. The API server refuses others than the
+    /// Node has already.
+    ///
+    /// # Errors
+    /// [`super::Error::Invalid`] for another UID or other CIDRs.
+    pub async fn set_pod_cidrs(&self, assignment: &Assignment) -> Result<()> {
+        let Assignment { name, uid, cidrs } = assignment;
+        let cidrs: Vec<String> = cidrs.iter().map(ToString::to_string).collect();
+        let change = json!({
+            "metadata": {"uid": uid},
+            "spec": {"podCIDR": cidrs.first(), "podCIDRs": cidrs},
+        });
+        let api: Api<Node> = Api::all(self.client.clone());
+        let params = patch();
+        let change = Patch::Merge(&change);
+        let what = format!("Node {name}: spec.podCIDRs");
+        call(&what, api.patch_metadata(name, &params, &change)).await?;
+        Ok(())
+    }
+
+    /// Sets a Node's condition NetworkUnavailable to False.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub async fn set_network_available(&self, name: &str) -> Result<()> {
+        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let condition = json!({
+            "type": NETWORK_UNAVAILABLE,
+            "status": "False",
+            "reason": "WeirIsUp",
+            "message": "Weir is running on this node",
+            "lastHeartbeatTime": now,
+            "lastTransitionTime": now,
+        });
+        let change = json!({"status": {"conditions": [condition]}});
+        let api: Api<Node> = Api::all(self.client.clone());
+        let params = patch();
+        // Conditions are merged by their type; those of others stay.
+        let change = Patch::Strategic(&change);
+        let what = format!("Node {name}: condition {NETWORK_UNAVAILABLE}");
+        call(&what, api.patch_status(name, &params, &change)).await?;
+        Ok(())
+    }
+}
+
+/// The condition that clouds set until there are routes.
+pub const NETWORK_UNAVAILABLE: &str = "NetworkUnavailable";
