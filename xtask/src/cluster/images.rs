@@ -23,7 +23,7 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 
 /// What the upstream tests run in their images besides agnhost itself: the program, and the name under
 /// which it is called there.
-const TOOLS: [(&str, &str); 11] = [
+const TOOLS: [(&str, &str); 12] = [
     ("bash", "bash"),
     ("curl", "curl"),
     ("dig", "dig"),
@@ -35,6 +35,8 @@ const TOOLS: [(&str, &str); 11] = [
     ("iperf", "iperf"),
     ("conntrack", "conntrack"),
     ("iptables", "iptables"),
+    // Busybox's dies of a signal when it is given a timeout.
+    ("wget", "wget"),
 ];
 
 /// agnhost in the image of the network-policy-api suite.

@@ -114,6 +114,11 @@ const CLUSTER: &[Tool] = &[
         why: "for an image of the upstream tests",
     },
     Tool {
+        program: "wget",
+        package: "wget",
+        why: "for agnhost's image",
+    },
+    Tool {
         program: "nc.openbsd",
         package: "netcat-openbsd",
         why: "for agnhost's image",
