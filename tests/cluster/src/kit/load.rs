@@ -39,12 +39,12 @@ impl Load {
     pub async fn start(world: &World, name: &str, node: &str, url: &str) -> Result<Self> {
         let pod = format!("load-{name}");
         world
-            .start(&client(&pod, Some(node), Some(&script("wget", url))))
+            .start(&client(&pod, Some(node), Some(&script("curl", url))))
             .await?;
-        let script = script("busybox wget", url);
-        let mut command = Command::from(world.cluster.command_in(node, "busybox")?);
+        let script = script("curl", url);
+        let mut command = Command::from(world.cluster.command_in(node, "sh")?);
         let host = command
-            .args(["sh", "-c", &script])
+            .args(["-c", &script])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -115,11 +115,11 @@ impl Load {
 }
 
 /// Counts until it is told to end (SIGTERM, or the file), then says what it counted.
-fn script(wget: &str, url: &str) -> String {
+fn script(curl: &str, url: &str) -> String {
     format!(
         "answered=0; failed=0; on=1; trap 'on=0' TERM
          while [ $on = 1 ] && [ ! -e /tmp/stop ]; do
-           if {wget} -q -T 5 -O /dev/null '{url}' 2>/tmp/why-$$; then
+           if {curl} -gsSf --noproxy '*' --max-time 5 -o /dev/null '{url}' 2>/tmp/why-$$; then
              answered=$((answered+1)); [ $((answered % 20)) = 1 ] && echo $answered >/tmp/answered
            else
              # Ended amid a request by the signal: no verdict.
@@ -169,7 +169,7 @@ mod tests {
     fn the_script_counts_what_fails_and_ends_on_request() {
         let dir = tempfile::tempdir().expect("a folder");
         let stop = dir.path().join("stop");
-        // `false` stands for a wget that gets no answer; the file for the request to end.
+        // `false` stands for a curl that gets no answer; the file for the request to end.
         let script = script("false", "http://x/").replace("/tmp/stop", &stop.display().to_string());
         let script = script.replace(
             "failed=$((failed+1));",

@@ -7,10 +7,9 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// Upstream's test program: an HTTP server that tells its name and who asks.
+/// Upstream's test program: an HTTP server that tells its name and who asks; with a shell, curl and
+/// nslookup. (The wget of a static busybox crashes where the C library's name services are not there.)
 pub const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost:2.63.0";
-/// A shell with `wget` and `nslookup`.
-pub const BUSYBOX: &str = "localhost/busybox:dev";
 /// Where the server listens.
 pub const PORT: u16 = 8080;
 
@@ -66,7 +65,7 @@ pub fn client(name: &str, node: Option<&str>, script: Option<&str>) -> Pod {
             "nodeName": node,
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 2,
-            "containers": [{ "name": "client", "image": BUSYBOX, "command": ["sh", "-c", script] }],
+            "containers": [{ "name": "client", "image": AGNHOST, "command": ["sh", "-c", script] }],
         },
     }))
 }

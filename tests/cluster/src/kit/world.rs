@@ -23,6 +23,8 @@ use crate::api::Cluster;
 pub const WEIR: &str = "weir-system";
 /// How long pods and nodes may take to get ready.
 pub const READY: Duration = Duration::from_secs(90);
+/// Asks for a URL, for at most three seconds; an error of the server is one.
+const CURL: [&str; 6] = ["curl", "-gsSf", "--noproxy", "*", "--max-time", "3"];
 /// How often something that sends no event is asked again.
 const POLL: Duration = Duration::from_millis(250);
 
@@ -82,6 +84,11 @@ impl World {
         if all.get_opt(&self.namespace).await?.is_none() {
             return Ok(());
         }
+        // Servers that would go on for their grace have nobody left to serve.
+        let at_once = DeleteParams::default().grace_period(0);
+        let pods: Api<Pod> = self.api();
+        pods.delete_collection(&at_once, &ListParams::default())
+            .await?;
         // It may have gone just now.
         let _ = all.delete(&self.namespace, &DeleteParams::default()).await;
         let gone = |namespace: Option<&Namespace>| namespace.is_none();
@@ -199,8 +206,7 @@ impl World {
     /// # Errors
     /// It does not answer.
     pub async fn get(&self, pod: &str, url: &str) -> Result<String> {
-        self.exec(pod, &["wget", "-q", "-T", "3", "-O", "-", url])
-            .await
+        self.exec(pod, &[&CURL[..], &[url]].concat()).await
     }
 
     /// What a URL answers a node, within three seconds.
@@ -208,8 +214,7 @@ impl World {
     /// # Errors
     /// It does not answer.
     pub async fn get_on(&self, node: &str, url: &str) -> Result<String> {
-        self.on_node(node, &["busybox", "wget", "-q", "-T", "3", "-O", "-", url])
-            .await
+        self.on_node(node, &[&CURL[..], &[url]].concat()).await
     }
 
     /// Names of the nodes.
