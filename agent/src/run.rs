@@ -129,9 +129,16 @@ async fn serve(config: Config, kernel: Kernel, boot_id: String) -> anyhow::Resul
         tokio::spawn(async move { axum::serve(listener, app).await });
     }
     if let Some(address) = config.healthz_address {
-        let listener = metrics::server::listen("healthz-address", address).await?;
         let app = metrics::server::node_router(handle.clone());
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        tokio::spawn(metrics::server::take_over("healthz-address", address, app));
+    }
+    if let Some(address) = config.proxy_mode_address {
+        let app = metrics::server::mode_router();
+        tokio::spawn(metrics::server::take_over(
+            "proxy-mode-address",
+            address,
+            app,
+        ));
     }
     tokio::spawn(watch_network(monitor, handle.clone()));
     let (source, access) = (config.source.clone(), config.api.clone());

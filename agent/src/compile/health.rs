@@ -56,10 +56,16 @@ pub fn is_eligible(node: &Node) -> bool {
     !leaving && node.metadata.deletion_timestamp.is_none()
 }
 
-/// The answer of `--healthz-address`.
-pub fn node_answer(ready: bool, eligible: bool) -> (u16, String) {
+/// The answer of `--healthz-address` at that time (RFC 3339). kube-proxy's says as well when it last
+/// wrote; what is ready is up to date.
+pub fn node_answer(ready: bool, eligible: bool, now: &str) -> (u16, String) {
     let status = if ready && eligible { 200 } else { 503 };
-    let body = serde_json::json!({"healthy": ready, "nodeEligible": eligible});
+    let mut body = serde_json::json!({
+        "healthy": ready, "nodeEligible": eligible, "currentTime": now,
+    });
+    if ready {
+        body["lastUpdated"] = now.into();
+    }
     (status, body.to_string())
 }
 
@@ -84,6 +90,8 @@ pub fn by_port(checks: &[HealthCheck]) -> (BTreeMap<u16, &HealthCheck>, Vec<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: &str = "2026-11-26T06:00:00Z";
 
     fn check(name: &str, port: u16, local: usize) -> HealthCheck {
         HealthCheck {
@@ -115,9 +123,9 @@ mod tests {
 
     #[test]
     fn a_node_that_is_ready_and_stays_is_healthy() {
-        assert_eq!(node_answer(true, true).0, 200);
-        assert_eq!(node_answer(false, true).0, 503);
-        let (status, body) = node_answer(true, false);
+        assert_eq!(node_answer(true, true, NOW).0, 200);
+        assert_eq!(node_answer(false, true, NOW).0, 503);
+        let (status, body) = node_answer(true, false, NOW);
         assert_eq!(status, 503);
         assert!(body.contains("\"nodeEligible\":false"), "{body}");
     }

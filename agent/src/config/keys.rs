@@ -139,6 +139,12 @@ pub(super) const KEYS: &[Key] = &[
         "Where load balancers ask for the node's health (kube-proxy's is 0.0.0.0:10256), or none",
     ),
     key(
+        "proxy-mode-address",
+        "ADDRESS",
+        Some("none"),
+        "Where /proxyMode is answered as kube-proxy does (its is 127.0.0.1:10249), or none",
+    ),
+    key(
         "nodeport-addresses",
         "CIDRS|primary",
         None,

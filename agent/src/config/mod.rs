@@ -80,6 +80,8 @@ pub struct Config {
     pub metrics_address: Option<SocketAddr>,
     /// `healthz-address`: where load balancers ask for the node's health; `None` when `none`.
     pub healthz_address: Option<SocketAddr>,
+    /// `proxy-mode-address`: where `/proxyMode` is answered; `None` when `none`.
+    pub proxy_mode_address: Option<SocketAddr>,
     /// `nodeport-addresses`.
     pub node_ports: NodePortAddresses,
     /// `skip-services`: namespace and name of Services that are left alone.
@@ -168,6 +170,7 @@ impl Config {
             adopt_timeout: layers.require("adopt-timeout", parse_duration)?,
             metrics_address: layers.require("metrics-address", parse_listen_address)?,
             healthz_address: layers.require("healthz-address", parse_listen_address)?,
+            proxy_mode_address: layers.require("proxy-mode-address", parse_listen_address)?,
             node_ports: layers
                 .optional("nodeport-addresses", service::parse_node_ports)?
                 .unwrap_or_default(),

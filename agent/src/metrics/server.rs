@@ -1,10 +1,18 @@
 //! `/metrics`, `/healthz` (alive) and `/readyz` (synced and attached); and, at an address of its own,
 //! the `/healthz` that load balancers ask.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
-use tokio::{net::TcpListener, time::timeout};
+use k8s_openapi::jiff::Timestamp;
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
+};
 
 use crate::{
     compile::health,
@@ -13,6 +21,38 @@ use crate::{
 
 /// An engine that does not answer for so long is stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often an address is tried again that somebody else has.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Answers at an address that kube-proxy has as well: while that still runs, it is waited for.
+pub async fn take_over(key: &'static str, address: SocketAddr, app: Router) {
+    let mut warned = false;
+    let listener = loop {
+        match bind_any(address).await {
+            Ok(listener) => break listener,
+            Err(e) if !warned => {
+                warned = true;
+                tracing::warn!("{key} {address}: {e}: tried again until it is free");
+            }
+            Err(_) => {}
+        }
+        sleep(AGAIN).await;
+    };
+    if let Err(e) = axum::serve(listener, app).await {
+        tracing::error!("{key} {address}: {e}");
+    }
+}
+
+/// Binds; a wildcard of IPv6 means IPv4 alone where there is no IPv6.
+async fn bind_any(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(e) if e.raw_os_error() == Some(libc::EAFNOSUPPORT) && address.ip().is_unspecified() => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    }
+}
 
 /// Listens; `key` is what the address is configured by.
 ///
@@ -41,10 +81,16 @@ pub fn node_router(engine: Handle) -> Router {
         .with_state(engine)
 }
 
+/// What kube-proxy says at its status port: how Services are done.
+pub fn mode_router() -> Router {
+    Router::new().route("/proxyMode", get(async || "ebpf"))
+}
+
 async fn node_healthz(State(engine): State<Handle>) -> (StatusCode, String) {
     match timeout(PATIENCE, engine.ask(Command::Health)).await {
         Ok(Ok((ready, eligible))) => {
-            let (status, body) = health::node_answer(ready, eligible);
+            let now = Timestamp::now().to_string();
+            let (status, body) = health::node_answer(ready, eligible, &now);
             let unavailable = StatusCode::SERVICE_UNAVAILABLE;
             (StatusCode::from_u16(status).unwrap_or(unavailable), body)
         }

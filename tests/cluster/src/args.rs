@@ -63,6 +63,12 @@ pub enum Command {
         /// The address to connect to.
         to: std::net::SocketAddr,
     },
+    /// Stand for the world outside; started by `up`
+    #[command(hide = true)]
+    World {
+        /// The namespace to listen in.
+        netns: PathBuf,
+    },
 }
 
 /// Which cluster.

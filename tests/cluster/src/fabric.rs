@@ -9,10 +9,10 @@ use weir_net::{
     sysctl,
 };
 
-use crate::plan::Plan;
+use crate::{plan::Plan, world};
 
 /// The bridge's name.
-const BRIDGE: &str = "br0";
+pub const BRIDGE: &str = "br0";
 
 /// A node's interface.
 pub const UPLINK: &str = "eth0";
@@ -38,8 +38,14 @@ impl Fabric {
         netlink.create_link(BRIDGE, "bridge")?;
         let bridge = netlink.link(BRIDGE)?.index;
         netlink.set_up(bridge)?;
+        let lo = netlink.link("lo")?.index;
         for address in plan.fabric() {
             netlink.add_address(bridge, Plan::on_wire(address))?;
+            for world in world::ADDRESSES {
+                if world.is_ipv4() == address.is_ipv4() {
+                    netlink.add_address(lo, world.into())?;
+                }
+            }
         }
         Ok(Self { netlink, bridge })
     }

@@ -26,6 +26,7 @@ mod smoke;
 mod state;
 mod status;
 mod up;
+mod world;
 
 use std::{os::unix::process::CommandExt, process::ExitCode};
 
@@ -59,9 +60,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        // Both need a process with a single thread.
+        // All need a process with a single thread.
         Command::Hold { hold } => node::hold(&hold)?,
         Command::Forward { netns, to } => forward::forward(&netns, to)?,
+        Command::World { netns } => world::serve(&netns)?,
         Command::Up(args) => return runtime()?.block_on(up::up(&args)),
         Command::Down(which) => take_down(&which)?,
         Command::Status(args) => return show_status(&args),

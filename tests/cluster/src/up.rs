@@ -242,6 +242,7 @@ impl Up {
         self.progress.waiting("namespaces, cgroups and the wire");
         let pki = self.make_nodes()?;
         self.start_control_plane(&pki)?;
+        self.start_world()?;
         let port = self.start_forwarder()?;
         pki.kubeconfig(
             &api::kubeconfig(&self.dir),
@@ -263,10 +264,12 @@ impl Up {
             Cni::None => {}
             Cni::Bridge => {
                 self.install_bridge(&client).await?;
+                self.route_to_pods(&client).await?;
                 self.await_ready(&client).await?;
             }
             Cni::Weir => {
                 self.install_weir().await?;
+                self.route_to_pods(&client).await?;
                 self.await_ready(&client).await?;
                 self.await_system(&client).await?;
             }

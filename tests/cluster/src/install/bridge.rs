@@ -7,8 +7,6 @@ use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 use weir_net::{NetNs, Netlink, netlink::Route};
 
-use crate::fabric::UPLINK;
-
 /// Where distributions put the reference plugins.
 const PLUGIN_DIRS: [&str; 3] = ["/usr/lib/cni", "/usr/libexec/cni", "/opt/cni/bin"];
 
@@ -60,13 +58,13 @@ pub fn conflist(pod_cidrs: &[IpNetwork]) -> Value {
     })
 }
 
-/// Routes to other nodes' pods, on the node whose holder is `holder`.
+/// Routes to nodes' pods by the device `by`, in the namespace of the process `holder`.
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn routes(holder: u32, to: &[(Vec<IpNetwork>, Vec<IpAddr>)]) -> Result<()> {
+pub fn routes(holder: u32, by: &str, to: &[(Vec<IpNetwork>, Vec<IpAddr>)]) -> Result<()> {
     let netlink = Netlink::open_in(&NetNs::of_process(holder)?)?;
-    let uplink = netlink.link(UPLINK)?.index;
+    let uplink = netlink.link(by)?.index;
     for (cidrs, addresses) in to {
         for cidr in cidrs {
             let gateway = addresses

@@ -1,6 +1,6 @@
 //! The parts of `up` that start something.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result};
 
@@ -19,16 +19,19 @@ use crate::{
     state::{Node, State},
 };
 
+/// The process that holds the fabric's namespace, and its cgroup.
+const FABRIC: &str = "fabric";
+
 impl Up {
     /// Cgroups, namespaces and the wire; certificates meanwhile.
     pub(super) fn make_nodes(&self) -> Result<Pki> {
         let options = self.state().options.clone();
         let base = State::cgroup(&self.state().name);
         self.mounts.create(&base)?;
-        let fabric_cgroup = self.mounts.create_leaf(&base.join("fabric"))?;
+        let fabric_cgroup = self.mounts.create_leaf(&base.join(FABRIC))?;
         let names: Vec<String> = (1..=options.nodes).map(|n| format!("n{n}")).collect();
         // All at the same time: each says when it is ready.
-        let mut holders = vec![self.start_holder("fabric", &fabric_cgroup, &Hold::Fabric)?];
+        let mut holders = vec![self.start_holder(FABRIC, &fabric_cgroup, &Hold::Fabric)?];
         for name in &names {
             let cgroup = base.join(name);
             self.mounts.create(&cgroup)?;
@@ -148,25 +151,46 @@ impl Up {
         self.launch(node, &user, &program)
     }
 
+    /// The process that holds the fabric's namespace.
+    pub(super) fn fabric(&self) -> Result<u32> {
+        let state = self.state();
+        let mut all = state.processes.iter();
+        let holder = all.find(|process| process.name == FABRIC);
+        Ok(holder.context("the fabric's holder is not known")?.pid)
+    }
+
     /// Starts the forwarder; its port on the machine's loopback.
     pub(super) fn start_forwarder(&self) -> Result<u16> {
-        let first = self.state().node("n1")?.clone();
-        let cgroup = self
-            .mounts
-            .v2
-            .join(State::cgroup(&self.state().name))
-            .join("fabric");
-        let own = std::env::current_exe().context("cannot find this program")?;
-        let mut command = process::command_in_cgroup(&cgroup, &own)?;
-        command
-            .arg("forward")
-            .arg(format!("/proc/{}/ns/net", first.holder.pid))
-            .arg(self.plan.api().to_string());
-        let (started, mut child) = process::launch("forwarder", &self.logs, command, Output::Pipe)?;
-        let line = process::first_line(&mut child, "forwarder", &self.logs)?;
-        self.record(|state| state.processes.push(started))?;
+        let first = self.state().node("n1")?.holder.pid;
+        let line = self.start_helper("forwarder", |command| {
+            let netns = format!("/proc/{first}/ns/net");
+            let to = self.plan.api().to_string();
+            command.args(["forward", &netns, &to]);
+        })?;
         line.parse()
             .with_context(|| format!("the forwarder's port: {line:?}"))
+    }
+
+    /// Starts what stands for the world outside.
+    pub(super) fn start_world(&self) -> Result<()> {
+        let netns = format!("/proc/{}/ns/net", self.fabric()?);
+        self.start_helper("world", |command| {
+            command.args(["world", &netns]);
+        })?;
+        Ok(())
+    }
+
+    /// Starts this program for something else; its first line.
+    fn start_helper(&self, name: &str, arguments: impl FnOnce(&mut Command)) -> Result<String> {
+        let base = State::cgroup(&self.state().name);
+        let cgroup = self.mounts.v2.join(base).join(FABRIC);
+        let own = std::env::current_exe().context("cannot find this program")?;
+        let mut command = process::command_in_cgroup(&cgroup, &own)?;
+        arguments(&mut command);
+        let (started, mut child) = process::launch(name, &self.logs, command, Output::Pipe)?;
+        let line = process::first_line(&mut child, name, &self.logs)?;
+        self.record(|state| state.processes.push(started))?;
+        Ok(line)
     }
 }
 

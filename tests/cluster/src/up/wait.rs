@@ -16,6 +16,7 @@ use kube::{
 use super::{LIMIT, POLL, Up};
 use crate::{
     api,
+    fabric::{BRIDGE, UPLINK},
     install::{bridge, weir},
     state::Node,
     status::{is_ready, pod_cidrs},
@@ -76,8 +77,8 @@ impl Up {
         Ok(())
     }
 
-    /// The reference plugins, their configuration, and routes between nodes.
-    pub(super) async fn install_bridge(&self, client: &Client) -> Result<()> {
+    /// Each node's pod CIDRs, once all have them.
+    async fn await_pod_cidrs(&self, client: &Client) -> Result<Vec<Vec<IpNetwork>>> {
         let wanted = self.plan.pod_cidrs().len();
         let given = move |node: Option<&core::Node>| {
             node.is_some_and(|node| pod_cidrs(node).len() == wanted)
@@ -85,10 +86,23 @@ impl Up {
         let objects = self
             .await_nodes(client, "nodes have pod CIDRs", given)
             .await?;
-        let cidrs: Vec<Vec<IpNetwork>> = objects
-            .iter()
-            .map(|object| pod_cidrs(object).iter().map(|c| Ok(c.parse()?)).collect())
-            .collect::<Result<_>>()?;
+        let cidrs = objects.iter().map(pod_cidrs);
+        cidrs
+            .map(|cidrs| cidrs.iter().map(|c| Ok(c.parse()?)).collect())
+            .collect()
+    }
+
+    /// The gateway knows the way to pods, so that those outside can answer them.
+    pub(super) async fn route_to_pods(&self, client: &Client) -> Result<()> {
+        let cidrs = self.await_pod_cidrs(client).await?;
+        let addresses = self.nodes().into_iter().map(|node| node.addresses);
+        let to: Vec<_> = cidrs.into_iter().zip(addresses).collect();
+        bridge::routes(self.fabric()?, BRIDGE, &to)
+    }
+
+    /// The reference plugins, their configuration, and routes between nodes.
+    pub(super) async fn install_bridge(&self, client: &Client) -> Result<()> {
+        let cidrs = self.await_pod_cidrs(client).await?;
         let nodes = self.nodes();
         for (node, own) in nodes.iter().zip(&cidrs) {
             let others: Vec<(Vec<IpNetwork>, Vec<IpAddr>)> = nodes
@@ -97,7 +111,7 @@ impl Up {
                 .filter(|(other, _)| other.name != node.name)
                 .map(|(other, cidrs)| (cidrs.clone(), other.addresses.clone()))
                 .collect();
-            bridge::routes(node.holder.pid, &others)?;
+            bridge::routes(node.holder.pid, UPLINK, &others)?;
             let root = root(node);
             bridge::reference_plugins(&root.join("opt"))?;
             let list = format!("{:#}\n", bridge::conflist(own));
