@@ -14,6 +14,8 @@ use weir_abi::{Addr, PortBe, Proto};
 mod affinity;
 mod spread;
 
+use affinity::Last;
+
 /// Who asks for a frontend.
 #[repr(u32)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -215,7 +217,8 @@ pub(crate) fn node_wide_in<T: Tables>(
 }
 
 /// Chooses among those of a frontend's backends that `accept` accepts: where the client went last
-/// if it has affinity, else by lot, and for who comes from outside by [`spread::consistent`].
+/// if it has affinity, else by lot, and for who comes from outside by [`spread::consistent`], unless
+/// its affinity has run out.
 #[inline(always)]
 pub(crate) fn choose<T: Tables>(
     tables: &T,
@@ -257,14 +260,19 @@ fn choose_once<T: Tables>(
         };
     }
     let sticky = service.affinity_secs != 0 && !ask.client.is_none();
-    if sticky
-        && let Some((id, backend)) = affinity::kept(tables, ask, key, &service)
-        && accept(&backend)
-    {
-        affinity::remember(tables, ask, key, service.set, (id, backend.incarnation));
-        return Selection::Backend { id, backend };
+    // The choice for those outside would be the same again, without end.
+    let mut anew = false;
+    if sticky {
+        match affinity::last(tables, ask, key, &service) {
+            Last::Kept(id, backend) if accept(&backend) => {
+                affinity::remember(tables, ask, key, service.set, (id, backend.incarnation));
+                return Selection::Backend { id, backend };
+            }
+            Last::Expired => anew = true,
+            Last::Kept(..) | Last::Nowhere => {}
+        }
     }
-    let chosen = if ask.from == Asker::Outside {
+    let chosen = if ask.from == Asker::Outside && !anew {
         spread::consistent(tables, &service, spread::client_hash(ask, sticky))
     } else {
         by_lot(tables, &service, accept)

@@ -16,24 +16,35 @@ fn affinity_key(ask: &Ask, key: &ServiceKey) -> AffinityKey {
     }
 }
 
+/// What is known of the client's last flow to a frontend.
+pub(super) enum Last {
+    /// Nothing; or where it went takes no new flows any more.
+    Nowhere,
+    /// It is too long ago.
+    Expired,
+    /// It went there, and the next one will.
+    Kept(BackendId, Backend),
+}
+
 /// Where the client's last flow to the frontend went, if that is not too long ago and still takes
 /// new flows: [`BackendState::Active`] is a member of its Service's set, whichever that is by now.
 #[inline(always)]
-pub(super) fn kept<T: Tables>(
-    tables: &T,
-    ask: &Ask,
-    key: &ServiceKey,
-    service: &Service,
-) -> Option<(BackendId, Backend)> {
-    let last = tables.affinity(&affinity_key(ask, key))?;
+pub(super) fn last<T: Tables>(tables: &T, ask: &Ask, key: &ServiceKey, service: &Service) -> Last {
+    let Some(last) = tables.affinity(&affinity_key(ask, key)) else {
+        return Last::Nowhere;
+    };
     if ask.now.wrapping_sub(last.last_used) > ticks(service.affinity_secs) {
-        return None;
+        return Last::Expired;
     }
-    let backend = tables.stable_backend(last.backend)?;
-    if backend.incarnation != last.incarnation || backend.state != BackendState::Active as u32 {
-        return None;
+    match tables.stable_backend(last.backend) {
+        Some(backend)
+            if backend.incarnation == last.incarnation
+                && backend.state == BackendState::Active as u32 =>
+        {
+            Last::Kept(last.backend, backend)
+        }
+        _ => Last::Nowhere,
     }
-    Some((last.backend, backend))
 }
 
 /// Notes where the client's newest flow to the frontend goes.
