@@ -52,6 +52,12 @@ impl Cluster {
         &self.state
     }
 
+    /// The folder of its files.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Its nodes, the one with the control plane first.
     #[must_use]
     pub fn nodes(&self) -> &[Node] {

@@ -11,7 +11,7 @@ use crate::{
     e2e::E2eArgs,
     node::Hold,
     plan::MAX_NODES,
-    scenario::TestArgs,
+    scenario::ScenarioArgs,
 };
 
 /// Makes, shows and removes a real Kubernetes of several nodes on this machine.
@@ -42,7 +42,7 @@ pub enum Command {
     /// Check that a fresh cluster works: nodes, names, a Service of each kind, a policy, a restart
     Smoke(Which),
     /// Run scenarios: what a cluster goes through while connections are made
-    Test(TestArgs),
+    Scenario(ScenarioArgs),
     /// Measure
     Bench(BenchArgs),
     /// Run a CNI plugin and write down how long it took; called by containerd in `bench pod-start`

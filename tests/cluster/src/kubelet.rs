@@ -9,6 +9,9 @@ use crate::{
     plan::{DOMAIN, Plan, commas},
 };
 
+/// Where kubelet looks for pods that no API server knows, as on a kubeadm node.
+pub const STATIC_PODS: &str = "/etc/kubernetes/manifests";
+
 /// The configuration of a node's kubelet (JSON is YAML). Paths are kubelet's defaults, as each node
 /// has its own `/var/lib` and `/var/log`.
 #[must_use]
@@ -48,6 +51,7 @@ pub fn config(pki: &Pki, plan: &Plan, name: &str, cgroup_root: &Path) -> Value {
         "imageGCHighThresholdPercent": 100,
         "imageMinimumGCAge": "24h",
         "shutdownGracePeriod": "0s",
+        "staticPodPath": STATIC_PODS,
     })
 }
 

@@ -1,6 +1,7 @@
 //! A real Kubernetes of several nodes on one machine, with Weir in it. `cargo xtask cluster` builds
 //! what it needs and calls it.
 
+mod absent;
 mod api;
 mod args;
 mod bench;
@@ -72,7 +73,7 @@ fn run(command: Command) -> Result<ExitCode> {
             let cluster = Cluster::open(&Dirs::of(&which)?.state)?;
             return tested(true, smoke::run(&cluster));
         }
-        Command::Test(args) => return tested(true, scenario::run(&args)),
+        Command::Scenario(args) => return tested(true, scenario::run(&args)),
         Command::E2e(args) => return tested(!args.json(), e2e::run(&args)),
         Command::Timed(args) => return bench::timed(&args),
         Command::Bench(args) => return tested(false, bench::run(&args)),

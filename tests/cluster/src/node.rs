@@ -18,6 +18,8 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::kubelet::STATIC_PODS;
+
 /// Where a node finds its cgroup, wherever the machine has version 2 mounted.
 pub const CGROUP: &str = "/run/weir-cluster-cgroup";
 
@@ -128,6 +130,7 @@ impl HoldNode {
             "/opt/cni/bin",
             "/var/lib/weir",
             "/var/log/pods",
+            STATIC_PODS,
         ] {
             make_dir(Path::new(dir))?;
         }

@@ -1,9 +1,9 @@
-//! Connections without end, from a pod and from a node, each counted: what an interruption would
-//! show in.
+//! Requests without end, from a pod and from a node, each counted: what an interruption would show in.
+//! Each on a connection of its own; and, beside them, all on one connection that is kept.
 
 use std::process::Stdio;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
@@ -14,6 +14,15 @@ use super::world::{World, eventually};
 /// The fewest connections from each side that say anything.
 const ENOUGH: u64 = 100;
 
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connections {
+    /// A new connection for each request: for where servers go, and their connections with them.
+    New,
+    /// That, and one connection that must last.
+    NewAndKept,
+}
+
 /// What one side has seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
@@ -21,6 +30,19 @@ pub struct Seen {
     pub answered: u64,
     /// Requests that were not, and when.
     pub failed: Vec<String>,
+    /// Of the connection that is kept.
+    pub kept: Kept,
+}
+
+/// What was seen of the connection that is kept; all 0 if none was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Requests that were answered on it.
+    pub answered: u64,
+    /// Requests that were not.
+    pub failed: u64,
+    /// How many connections it took: 1, if it lasted.
+    pub connections: u64,
 }
 
 /// One connection after the other to one URL.
@@ -29,6 +51,7 @@ pub struct Load {
     world_pod: String,
     host: Child,
     host_name: String,
+    connections: Connections,
 }
 
 impl Load {
@@ -36,12 +59,18 @@ impl Load {
     ///
     /// # Errors
     /// A side cannot be started.
-    pub async fn start(world: &World, name: &str, node: &str, url: &str) -> Result<Self> {
+    pub async fn start(
+        world: &World,
+        name: &str,
+        node: &str,
+        url: &str,
+        connections: Connections,
+    ) -> Result<Self> {
         let pod = format!("load-{name}");
+        let script = script("curl", url, connections);
         world
-            .start(&client(&pod, Some(node), Some(&script("curl", url))))
+            .start(&client(&pod, Some(node), Some(&script)))
             .await?;
-        let script = script("curl", url);
         let mut command = Command::from(world.cluster.command_in(node, "sh")?);
         let host = command
             .args(["-c", &script])
@@ -55,6 +84,7 @@ impl Load {
             world_pod: pod,
             host,
             host_name: node.to_owned(),
+            connections,
         };
         eventually("the first answer", super::world::READY, || async {
             let count = world
@@ -94,6 +124,9 @@ impl Load {
         )
         .await?;
         for (seen, who) in [(&in_pod, "the pod"), (&on_node, self.host_name.as_str())] {
+            if self.connections == Connections::NewAndKept {
+                seen.kept.lasted(who)?;
+            }
             ensure!(
                 seen.failed.is_empty(),
                 "{} of {} requests from {who} failed:\n{}",
@@ -107,17 +140,46 @@ impl Load {
                 seen.answered
             );
         }
+        let kept = match self.connections {
+            Connections::New => String::new(),
+            Connections::NewAndKept => format!(
+                "; {} and {} requests on one kept connection each",
+                in_pod.kept.answered, on_node.kept.answered
+            ),
+        };
         Ok(format!(
-            "{} connections from a pod and {} from its node, none failed",
+            "{} connections from a pod and {} from its node, none failed{kept}",
             in_pod.answered, on_node.answered
         ))
     }
 }
 
+impl Kept {
+    fn lasted(self, who: &str) -> Result<()> {
+        ensure!(
+            self.failed == 0 && self.connections == 1 && self.answered > 0,
+            "the connection that {who} kept did not last: {} requests answered, {} failed, {} connections",
+            self.answered,
+            self.failed,
+            self.connections
+        );
+        Ok(())
+    }
+}
+
 /// Counts until it is told to end (SIGTERM, or the file), then says what it counted.
-fn script(curl: &str, url: &str) -> String {
+fn script(curl: &str, url: &str, connections: Connections) -> String {
+    let kept = match connections {
+        Connections::New => String::new(),
+        // One curl reuses its connection for all the numbers.
+        Connections::NewAndKept => format!(
+            "{curl} -sSf --noproxy '*' --max-time 5 --rate 10/s -o /dev/null \
+             -w '%{{http_code}} %{{num_connects}}\n' '{url}?[1-99999999]' >/tmp/kept-$$ 2>/dev/null & kept=$!"
+        ),
+    };
     format!(
-        "answered=0; failed=0; on=1; trap 'on=0' TERM
+        "answered=0; failed=0; on=1; kept=; trap 'on=0' TERM; : >/tmp/kept-$$
+         {kept}
          while [ $on = 1 ] && [ ! -e /tmp/stop ]; do
            if {curl} -gsSf --noproxy '*' --max-time 5 -o /dev/null '{url}' 2>/tmp/why-$$; then
              answered=$((answered+1)); [ $((answered % 20)) = 1 ] && echo $answered >/tmp/answered
@@ -127,7 +189,14 @@ fn script(curl: &str, url: &str) -> String {
              failed=$((failed+1)); echo \"failed at $(date +%T): $(cat /tmp/why-$$)\"
            fi
          done
-         rm -f /tmp/why-$$; echo \"counted $answered $failed\""
+         [ -z \"$kept\" ] || {{ kill $kept; wait $kept; }} 2>/dev/null
+         good=0; bad=0; made=0
+         while read -r code connects; do
+           if [ \"$code\" = 200 ]; then good=$((good+1)); else bad=$((bad+1)); fi
+           made=$((made+connects))
+         done </tmp/kept-$$
+         rm -f /tmp/why-$$ /tmp/kept-$$
+         echo \"kept $good $bad $made\"; echo \"counted $answered $failed\""
     )
 }
 
@@ -150,6 +219,24 @@ fn parse(text: &str) -> Result<Seen> {
     Ok(Seen {
         answered: answered.parse()?,
         failed,
+        kept: parse_kept(text)?,
+    })
+}
+
+fn parse_kept(text: &str) -> Result<Kept> {
+    let line = text.lines().find_map(|line| line.strip_prefix("kept "));
+    let numbers: Vec<u64> = line
+        .context("it has not said what became of the kept connection")?
+        .split(' ')
+        .map(|number| Ok(number.trim().parse()?))
+        .collect::<Result<_>>()?;
+    let [answered, failed, connections] = numbers[..] else {
+        bail!("it has said of the kept connection: {numbers:?}");
+    };
+    Ok(Kept {
+        answered,
+        failed,
+        connections,
     })
 }
 
@@ -159,10 +246,29 @@ mod tests {
 
     #[test]
     fn what_a_load_says_at_its_end_is_read() {
-        let seen = parse("failed at 10:00:00: wget: timed out\ncounted 812 1\n").expect("a count");
+        let seen = parse("failed at 10:00:00: curl: timed out\nkept 40 0 1\ncounted 812 1\n")
+            .expect("a count");
         assert_eq!((seen.answered, seen.failed.len()), (812, 1));
+        assert_eq!((seen.kept.answered, seen.kept.connections), (40, 1));
+        assert!(seen.kept.lasted("x").is_ok());
         assert!(parse("failed at 10:00:00: x\n").is_err(), "it was cut off");
-        assert!(parse("counted 5 1\n").is_err(), "a failure was lost");
+        assert!(
+            parse("kept 1 0 1\ncounted 5 1\n").is_err(),
+            "a failure was lost"
+        );
+    }
+
+    #[test]
+    fn a_connection_that_was_made_again_or_failed_has_not_lasted() {
+        let kept = |answered, failed, connections| Kept {
+            answered,
+            failed,
+            connections,
+        };
+        assert!(kept(9, 0, 1).lasted("x").is_ok());
+        for wrong in [kept(9, 0, 2), kept(9, 1, 1), kept(0, 0, 0)] {
+            assert!(wrong.lasted("x").is_err(), "{wrong:?}");
+        }
     }
 
     #[test]
@@ -170,7 +276,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let stop = dir.path().join("stop");
         // `false` stands for a curl that gets no answer; the file for the request to end.
-        let script = script("false", "http://x/").replace("/tmp/stop", &stop.display().to_string());
+        let script = script("false", "http://x/", Connections::NewAndKept)
+            .replace("/tmp/stop", &stop.display().to_string());
         let script = script.replace(
             "failed=$((failed+1));",
             &format!("failed=$((failed+1)); touch {};", stop.display()),
@@ -181,5 +288,6 @@ mod tests {
             .expect("run");
         let seen = parse(&String::from_utf8_lossy(&out.stdout)).expect("a count");
         assert_eq!((seen.answered, seen.failed.len()), (0, 1));
+        assert_eq!(seen.kept, Kept::default());
     }
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::args::Containerd;
 use crate::e2e::now;
 use crate::kit::checks::Held;
-use crate::kit::load::Load;
+use crate::kit::load::{Connections, Load};
 use crate::kit::objects::{deployment, server, service};
 use crate::kit::world::{READY, WEIR, host};
 use crate::kit::{World, eventually};
@@ -36,7 +36,7 @@ async fn loaded(world: &World, name: &str) -> Result<Load> {
     let url = format!("http://{}/hostname", host(&ip));
     let last = &nodes[nodes.len() - 1];
     eventually("the Service", READY, || world.get_on(last, &url)).await?;
-    Load::start(world, name, last, &url).await
+    Load::start(world, name, last, &url, Connections::NewAndKept).await
 }
 
 /// `kubectl rollout restart`: every agent is replaced, one node after the other.

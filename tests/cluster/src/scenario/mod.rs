@@ -1,8 +1,10 @@
-//! What a cluster goes through: `weir-cluster test NAME…`. Each scenario is by itself in a namespace
+//! What a cluster goes through: `weir-cluster scenario NAME…`. Each scenario is by itself in a namespace
 //! of its own, and leaves the cluster as it found it.
 
 pub mod agents;
+mod check;
 pub mod dns;
+mod node_view;
 mod outage;
 pub mod pods;
 pub mod policies;
@@ -12,16 +14,17 @@ pub mod services;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
+use crate::absent::Away;
 use crate::api::Cluster;
 use crate::args::{Dirs, Which};
 use crate::count::Count;
 use crate::e2e::stop_on_signal;
 use crate::kit::World;
-use crate::kit::checks::Checks;
+use crate::kit::checks::{Checks, Held};
 
-/// Arguments of `test`.
+/// Arguments of `scenario`.
 #[derive(Args, Clone, Debug)]
-pub struct TestArgs {
+pub struct ScenarioArgs {
     /// Which cluster
     #[command(flatten)]
     pub which: Which,
@@ -31,9 +34,12 @@ pub struct TestArgs {
     /// All of them
     #[arg(long, conflicts_with = "names")]
     all: bool,
-    /// How long the API server is away, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    /// `api-outage`: how long the API server is away each time, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     outage: u32,
+    /// `api-outage`: how it is away, one after the other
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["hangs", "refuses"])]
+    away: Vec<Away>,
 }
 
 /// A scenario.
@@ -41,6 +47,8 @@ pub struct TestArgs {
 enum Scenario {
     /// Pods are made and deleted: the agents list exactly them, and they reach each other
     PodLifecycle,
+    /// CNI CHECK, which containerd never calls, of a sound pod and of one that has lost its address
+    Check,
     /// No agents: the nodes are not ready (CNI STATUS), connections go on; then they are ready again
     Status,
     /// Names through CoreDNS
@@ -57,7 +65,7 @@ enum Scenario {
     Upgrade,
     /// A node is drained while connections are made
     Drain,
-    /// The API server is away for minutes while connections are made and containers restart
+    /// The API server hangs, then refuses, while connections are made and kept, and containers restart
     ApiOutage,
     /// The rulesets of nft and iptables on Weir's nodes equal those of a node without any CNI
     Rulesets,
@@ -67,7 +75,7 @@ enum Scenario {
 ///
 /// # Errors
 /// There is no cluster. A scenario that fails is none: it is in the count.
-pub async fn run(args: &TestArgs) -> Result<Count> {
+pub async fn run(args: &ScenarioArgs) -> Result<Count> {
     let cluster = Cluster::open(&Dirs::of(&args.which)?.state)?;
     let mut checks = Checks::new(stop_on_signal()?);
     let names = if args.all {
@@ -82,84 +90,89 @@ pub async fn run(args: &TestArgs) -> Result<Count> {
 }
 
 impl Scenario {
-    async fn run(self, cluster: &Cluster, args: &TestArgs, checks: &mut Checks) {
+    async fn run(self, cluster: &Cluster, args: &ScenarioArgs, checks: &mut Checks) {
+        let checks = &mut Of { cluster, checks };
         match self {
             Self::PodLifecycle => {
-                let test = World::with(cluster, "pods", pods::lifecycle);
-                checks
-                    .check(
-                        "agents list exactly the pods of their nodes, which reach each other",
-                        test,
-                    )
-                    .await;
+                let name = "agents list exactly the pods of their nodes, which reach each other";
+                checks.world("pods", name, pods::lifecycle).await;
+            }
+            Self::Check => {
+                let name = "CHECK holds for a sound pod and not for another";
+                checks.world("check", name, check::check).await;
             }
             Self::Status => {
-                let test = World::with(cluster, "status", agents::status);
-                checks
-                    .check(
-                        "nodes without an agent are not ready until it is back",
-                        test,
-                    )
-                    .await;
+                let name = "nodes without an agent are not ready until it is back";
+                checks.world("status", name, agents::status).await;
             }
             Self::Dns => {
-                let test = World::with(cluster, "dns", dns::names_resolve);
-                checks
-                    .check("names of Services, pods and the API server resolve", test)
-                    .await;
+                let name = "names of Services, pods and the API server resolve";
+                checks.world("dns", name, dns::names_resolve).await;
             }
             Self::Services => {
                 for (name, kind) in services::KINDS {
-                    let test = World::with(cluster, "service", |world| kind.run(world));
-                    checks.check(name, test).await;
+                    checks.world("service", name, |world| kind.run(world)).await;
                 }
             }
             Self::Policies => {
-                let test = World::with(cluster, "ingress", policies::denied_and_allowed);
-                checks
-                    .check("a NetworkPolicy denies one pod and allows another", test)
-                    .await;
-                let test = World::with(cluster, "egress", policies::egress_to_dns_only);
-                checks
-                    .check("a pod that may ask DNS only reaches nothing else", test)
-                    .await;
+                let name = "a NetworkPolicy denies one pod and allows another";
+                let test = policies::denied_and_allowed;
+                checks.world("ingress", name, test).await;
+                let name = "a pod that may ask DNS only reaches nothing else";
+                let test = policies::egress_to_dns_only;
+                checks.world("egress", name, test).await;
             }
             Self::RollingRestart => {
-                let test = World::with(cluster, "roll", agents::rolling_restart);
-                checks
-                    .check("a rolling restart of the agents fails no connection", test)
-                    .await;
+                let name = "a rolling restart of the agents fails no connection";
+                checks.world("roll", name, agents::rolling_restart).await;
             }
             Self::AgentDeleted => {
-                let test = World::with(cluster, "deleted", agents::agent_deleted);
-                checks
-                    .check("an agent that is deleted fails no connection", test)
-                    .await;
+                let name = "an agent that is deleted fails no connection";
+                checks.world("deleted", name, agents::agent_deleted).await;
             }
             Self::Upgrade => {
-                let test = World::with(cluster, "upgrade", agents::upgrade);
-                checks
-                    .check("another image and back fail no connection", test)
-                    .await;
+                let name = "another image and back fail no connection";
+                checks.world("upgrade", name, agents::upgrade).await;
             }
             Self::Drain => {
-                let test = World::with(cluster, "drain", pods::drain);
-                checks
-                    .check("a node that is drained fails no connection", test)
-                    .await;
+                let name = "a node that is drained fails no connection";
+                checks.world("drain", name, pods::drain).await;
             }
             Self::ApiOutage => {
-                let test = World::with(cluster, "outage", |world| {
-                    outage::outage(world, args.outage)
-                });
-                checks.check("an API server that is away fails no connection and keeps no container down", test).await;
+                for away in args.away.iter().copied() {
+                    let name = match away {
+                        Away::Hangs => "an API server that hangs",
+                        Away::Refuses => "an API server that is gone",
+                    };
+                    let name = format!("{name} fails no connection and keeps no container down");
+                    let test = |world| outage::outage(world, away, args.outage);
+                    checks.world("outage", &name, test).await;
+                }
             }
             Self::Rulesets => {
+                let name = "nft and iptables on each node are as without any CNI";
                 let test = rulesets::as_without_cni(cluster);
-                checks
-                    .check("nft and iptables on each node are as without any CNI", test)
-                    .await;
+                checks.checks.check(name, test).await;
             }
         }
+    }
+}
+
+/// The checks of a cluster.
+struct Of<'a> {
+    cluster: &'a Cluster,
+    checks: &'a mut Checks,
+}
+
+impl Of<'_> {
+    /// One in a namespace of its own.
+    async fn world<T: Into<Held>, F: Future<Output = Result<T>>>(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        test: impl FnOnce(World) -> F,
+    ) {
+        let test = World::with(self.cluster, namespace, test);
+        self.checks.check(name, test).await;
     }
 }

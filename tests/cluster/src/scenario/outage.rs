@@ -1,173 +1,267 @@
-//! The API server does not answer for minutes.
+//! The API server is away for minutes.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::api::Cluster;
-use crate::kit::load::Load;
-use crate::kit::objects::{PORT, server, service, typed};
+use super::node_view::NodeView;
+use super::policies::labelled;
+use crate::absent::{Absent, Away};
+use crate::kit::load::{Connections, Load};
+use crate::kit::objects::{PORT, policy, server, service};
 use crate::kit::world::{READY, address, host};
 use crate::kit::{World, eventually};
+use crate::kubelet::STATIC_PODS;
 
-/// Where kubelet looks for pods that no API server knows.
-const STATIC: &str = "/etc/kubernetes/manifests";
 /// What the control plane's process is called.
 const API_SERVER: &str = "kube-apiserver";
+/// How long a pod that may not be reached is tried, in seconds.
+const TRY: &str = "2";
+/// The pause between two rounds of trying.
+const ROUND: Duration = Duration::from_secs(2);
 
-/// Stops the API server, whose connections then hang, and lets it go on when this goes away.
-struct Stopped(Pid);
-
-impl Stopped {
-    fn new(cluster: &Cluster) -> Result<Self> {
-        let process = cluster
-            .state()
-            .processes
-            .iter()
-            .find(|p| p.name == API_SERVER);
-        let process = process
-            .filter(|p| p.alive())
-            .context("the API server does not run")?;
-        let pid = Pid::from_raw(i32::try_from(process.pid)?);
-        kill(pid, Signal::SIGSTOP).context("cannot stop the API server")?;
-        Ok(Self(pid))
-    }
+/// The pods of the scenario, made while the API server answers.
+struct Stage {
+    load: Load,
+    /// Where pods come and go.
+    node: String,
+    /// Where the friend and the stranger are.
+    other: String,
+    /// Stays.
+    guarded: Pod,
+    /// Its container is killed.
+    victim: Pod,
+    /// Its sandbox is killed.
+    renewed: Pod,
+    /// The processes of the pod that the policy lets in, and of the one that it keeps out.
+    friend: u32,
+    stranger: u32,
 }
 
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        // It is gone if the cluster was taken down meanwhile.
-        let _ = kill(self.0, Signal::SIGCONT);
-    }
-}
-
-/// For `seconds` nothing reaches the API server. Connections through a Service go on; a container
-/// that dies is started again by kubelet in its pod; a static pod, which nobody has told the agent
-/// of, is wired or waits, and runs when the API server is back.
+/// For `seconds` nothing reaches the API server. New connections through a Service and one that was
+/// made before go on; a policy stays in force; a container that dies is started again by kubelet in
+/// its pod; a pod whose sandbox dies is wired anew, and the policy is in force for it; a static pod,
+/// which nobody has told the agent of, is wired or waits, and runs when the API server is back.
 ///
 /// # Errors
 /// One of these does not hold.
-pub async fn outage(world: World, seconds: u32) -> Result<String> {
-    let nodes = world.nodes();
-    let last = nodes[nodes.len() - 1].as_str();
-    let pod = world.start(&server("web-a", "web", Some(last))).await?;
-    let victim = world.start(&server("victim", "victim", Some(last))).await?;
-    world
-        .start(&server("web-b", "web", Some(&nodes[0])))
-        .await?;
-    let made = world.create(&service("web", "web", &json!({}))).await?;
-    let url = format!(
-        "http://{}/hostname",
-        host(&made.spec.and_then(|s| s.cluster_ip).unwrap_or_default())
-    );
-    eventually("the Service", READY, || world.get_on(last, &url)).await?;
-    let load = Load::start(&world, "outage", last, &url).await?;
-    drop(pod);
-
+pub async fn outage(world: World, away: Away, seconds: u32) -> Result<String> {
+    let stage = Stage::set(&world).await?;
     let begin = Instant::now();
-    let stopped = Stopped::new(&world.cluster)?;
-    let churn = churn(&world, last, &victim).await;
-    let left = Duration::from_secs(u64::from(seconds)).saturating_sub(begin.elapsed());
-    if churn.is_ok() {
-        tokio::time::sleep(left).await;
-    }
-    drop(stopped);
-    let static_pod = churn?;
-    let back = static_pod_runs(&world, last).await;
-    world
-        .on_node(last, &["rm", "-f", &format!("{STATIC}/weir-static.json")])
-        .await?;
-    back?;
-    world.nodes_ready(true).await?;
-    // What came meanwhile is known now.
-    world.start(&server("after", "after", Some(last))).await?;
-    let after = world.api::<Pod>().get("victim").await?;
-    ensure!(
-        address(&after)? == address(&victim)?,
-        "the pod of the killed container has another address"
-    );
-    let seen = load.end(&world).await?;
+    let absent = Absent::new(&world.cluster, API_SERVER, away)?;
+    let endured = stage
+        .endure(&world, begin + Duration::from_secs(seconds.into()))
+        .await;
+    let away_for = begin.elapsed().as_secs();
+    absent.back()?;
+    eventually("the API server", READY, || async {
+        Ok(world.client.apiserver_version().await?)
+    })
+    .await?;
+    let (static_pod, rounds) = match endured {
+        Ok(seen) => seen,
+        Err(error) => {
+            remove_static(&world, &stage.node).await?;
+            return Err(error);
+        }
+    };
+    let seen = stage.after(&world).await?;
     Ok(format!(
-        "away for {} s: {seen}; static pod: {static_pod}",
-        begin.elapsed().as_secs()
+        "away for {away_for} s: {seen}; policy tried {rounds} times; static pod: {static_pod}"
     ))
 }
 
-/// What kubelet does by itself: a container that died is started again, a static pod is made.
-/// What became of the static pod.
-async fn churn(world: &World, node: &str, victim: &Pod) -> Result<&'static str> {
-    let manifest = static_manifest()?;
-    let write =
-        format!("mkdir -p {STATIC} && cat > {STATIC}/weir-static.json <<'END'\n{manifest}\nEND");
-    world.on_node(node, &["sh", "-c", &write]).await?;
-    let containers = victim
-        .status
-        .as_ref()
-        .and_then(|status| status.container_statuses.as_ref());
+impl Stage {
+    async fn set(world: &World) -> Result<Self> {
+        let nodes = world.nodes();
+        let (other, node) = (nodes[0].clone(), nodes[nodes.len() - 1].clone());
+        for (name, on) in [("web-a", &node), ("web-b", &other)] {
+            world.start(&server(name, "web", Some(on))).await?;
+        }
+        let guarded = world
+            .start(&server("guarded", "guarded", Some(&node)))
+            .await?;
+        let victim = world
+            .start(&server("victim", "guarded", Some(&node)))
+            .await?;
+        let renewed = world
+            .start(&server("renewed", "guarded", Some(&node)))
+            .await?;
+        let view = NodeView::new(world, &other);
+        let mut pids = Vec::new();
+        for name in ["friend", "stranger"] {
+            let pod = world.start(&labelled(name, &other)).await?;
+            pids.push(view.pid(&container(&pod)?).await?);
+        }
+        let friends = json!({
+            "podSelector": { "matchLabels": { "app": "guarded" } },
+            "policyTypes": ["Ingress"],
+            "ingress": [{ "from": [{ "podSelector": { "matchLabels": { "sort": "friend" } } }] }],
+        });
+        world.create(&policy("friends", &friends)).await?;
+        let made = world.create(&service("web", "web", &json!({}))).await?;
+        let ip = made.spec.and_then(|s| s.cluster_ip).unwrap_or_default();
+        let url = format!("http://{}/hostname", host(&ip));
+        eventually("the Service", READY, || world.get_on(&node, &url)).await?;
+        let load = Load::start(world, "outage", &node, &url, Connections::NewAndKept).await?;
+        let stage = Self {
+            load,
+            guarded,
+            victim,
+            renewed,
+            friend: pids[0],
+            stranger: pids[1],
+            node,
+            other,
+        };
+        let url = url_of(&address(&stage.guarded)?);
+        eventually("the policy", READY, || stage.policy_holds(world, &url)).await?;
+        Ok(stage)
+    }
+
+    /// Until `end` and until everything has come up again; what became of the static pod, and how often
+    /// the policy was tried.
+    async fn endure(&self, world: &World, end: Instant) -> Result<(&'static str, u32)> {
+        let url = url_of(&address(&self.guarded)?);
+        let mut rounds = 0;
+        let churn = self.churn(world);
+        tokio::pin!(churn);
+        let mut churned = None;
+        while churned.is_none() || Instant::now() < end {
+            tokio::select! {
+                ended = &mut churn, if churned.is_none() => churned = Some(ended?),
+                round = self.round(world, &url) => { round?; rounds += 1; }
+            }
+        }
+        let static_pod = churned.context("nothing has come and gone")?;
+        Ok((static_pod, rounds))
+    }
+
+    async fn round(&self, world: &World, url: &str) -> Result<()> {
+        self.policy_holds(world, url).await?;
+        tokio::time::sleep(ROUND).await;
+        Ok(())
+    }
+
+    /// The friend gets through, the stranger does not. Without the API server there is no `kubectl exec`:
+    /// the node asks from the pods' namespaces.
+    async fn policy_holds(&self, world: &World, url: &str) -> Result<()> {
+        let view = NodeView::new(world, &self.other);
+        view.get_as(self.friend, TRY, url)
+            .await
+            .context("the pod that the policy lets in does not get through")?;
+        let said = view.get_as(self.stranger, TRY, url).await;
+        ensure!(
+            said.is_err(),
+            "the pod that the policy keeps out got through"
+        );
+        Ok(())
+    }
+
+    /// What kubelet does by itself: a container and a sandbox that died are started again, a static pod
+    /// is made. What became of the static pod.
+    async fn churn(&self, world: &World) -> Result<&'static str> {
+        let view = NodeView::new(world, &self.node);
+        let manifest = static_manifest()?;
+        let file = format!("{STATIC_PODS}/weir-static.json");
+        let write = format!("cat >{file} <<'END'\n{manifest}\nEND");
+        world.on_node(&self.node, &["sh", "-c", &write]).await?;
+
+        let old = view.sandbox(&world.namespace, "renewed", None).await?;
+        view.kill(&old).await?;
+        let id = container(&self.victim)?;
+        view.kill(&id).await?;
+        eventually("the end of the killed container", READY, || async {
+            ensure!(view.pid(&id).await.is_err(), "it still runs");
+            Ok(())
+        })
+        .await?;
+        let url = url_of(&address(&self.victim)?);
+        eventually(
+            "the container in the place of the killed one",
+            READY,
+            || self.policy_holds(world, &url),
+        )
+        .await?;
+        let new = eventually("another sandbox", READY, || {
+            view.sandbox(&world.namespace, "renewed", Some(&old))
+        })
+        .await?;
+        let ip = eventually("its address", READY, || view.address(&new)).await?;
+        let url = url_of(&host(&ip));
+        eventually("the pod in the new sandbox", READY, || {
+            self.policy_holds(world, &url)
+        })
+        .await?;
+        let name = format!("weir-static-{}", self.node);
+        Ok(match view.sandbox("default", &name, None).await {
+            Ok(id) if view.address(&id).await.is_ok() => "wired while the API server was away",
+            _ => "waited for the API server, then ran",
+        })
+    }
+
+    /// The API server answers again: it and the agents know what came meanwhile, and what comes now.
+    async fn after(self, world: &World) -> Result<String> {
+        let back = static_pod_runs(world, &self.node).await;
+        remove_static(world, &self.node).await?;
+        back?;
+        world.nodes_ready(true).await?;
+        world
+            .start(&server("after", "after", Some(&self.node)))
+            .await?;
+        let pods = world.api::<Pod>();
+        ensure!(
+            address(&pods.get("victim").await?)? == address(&self.victim)?,
+            "the pod of the killed container has another address"
+        );
+        eventually("the renewed pod's new address", READY, || async {
+            let now = address(&pods.get("renewed").await?)?;
+            ensure!(now != address(&self.renewed)?, "it is still {now}");
+            self.policy_holds(world, &url_of(&now)).await
+        })
+        .await?;
+        self.load.end(world).await
+    }
+}
+
+/// The container of a pod of one.
+fn container(pod: &Pod) -> Result<String> {
+    let status = pod.status.as_ref();
+    let containers = status.and_then(|status| status.container_statuses.as_ref());
     let id = containers
         .and_then(|all| all.first()?.container_id.clone())
         .context("the pod has no container")?;
-    let id = id.rsplit('/').next().unwrap_or_default().to_owned();
-    world
-        .on_node(
-            node,
-            &["ctr", "-n", "k8s.io", "tasks", "kill", "-s", "KILL", &id],
-        )
-        .await?;
-    let url = format!("http://{}:{PORT}/hostname", address(victim)?);
-    eventually("the end of the killed container", READY, || async {
-        let tasks = world
-            .on_node(node, &["ctr", "-n", "k8s.io", "tasks", "ls"])
-            .await?;
-        let runs = tasks
-            .lines()
-            .any(|line| line.contains(&id) && line.contains("RUNNING"));
-        ensure!(!runs, "it still runs");
-        Ok(())
-    })
-    .await?;
-    eventually(
-        "the container that kubelet starts in its place",
-        READY,
-        || world.get_on(node, &url),
-    )
-    .await?;
-    let runs = world
-        .on_node(node, &["ctr", "-n", "k8s.io", "containers", "ls"])
-        .await?;
-    Ok(if runs.contains("weir-static") {
-        "wired while the API server was away"
-    } else {
-        "waited for the API server, then ran"
-    })
+    Ok(id.rsplit('/').next().unwrap_or_default().to_owned())
+}
+
+/// Where a server answers, by its address as URLs have it.
+fn url_of(address: &str) -> String {
+    format!("http://{address}:{PORT}/hostname")
 }
 
 fn static_manifest() -> Result<String> {
     let mut pod = server("weir-static", "static", None);
     pod.metadata.namespace = Some("default".to_owned());
-    let mut value = serde_json::to_value(typed::<Pod>(serde_json::to_value(pod)?))?;
+    let mut value = serde_json::to_value(pod)?;
     value["apiVersion"] = json!("v1");
     value["kind"] = json!("Pod");
     Ok(serde_json::to_string(&value)?)
 }
 
+async fn remove_static(world: &World, node: &str) -> Result<()> {
+    let file = format!("{STATIC_PODS}/weir-static.json");
+    world.on_node(node, &["rm", "-f", &file]).await?;
+    Ok(())
+}
+
 async fn static_pod_runs(world: &World, node: &str) -> Result<()> {
     let pods: kube::Api<Pod> = kube::Api::namespaced(world.client.clone(), "default");
     let name = format!("weir-static-{node}");
-    let what = format!(
-        "the static pod (kubelet's staticPodPath is {})",
-        Path::new(STATIC).display()
-    );
-    eventually(&what, READY, || async {
+    eventually("the static pod", READY, || async {
         let pod = pods.get(&name).await?;
-        world
-            .get_on(node, &format!("http://{}:{PORT}/hostname", address(&pod)?))
-            .await
+        world.get_on(node, &url_of(&address(&pod)?)).await
     })
     .await?;
     Ok(())

@@ -9,7 +9,7 @@ use kube::api::{Api, DeleteParams, EvictParams, ListParams};
 use serde_json::json;
 use weir_api::endpoint::Endpoint;
 
-use crate::kit::load::Load;
+use crate::kit::load::{Connections, Load};
 use crate::kit::objects::{client, deployment, server, service};
 use crate::kit::world::{READY, address, host};
 use crate::kit::{World, eventually};
@@ -73,7 +73,7 @@ pub async fn drain(world: World) -> Result<String> {
         host(&made.spec.and_then(|s| s.cluster_ip).unwrap_or_default())
     );
     eventually("the Service", READY, || world.get_on(first, &url)).await?;
-    let load = Load::start(&world, "drain", first, &url).await?;
+    let load = Load::start(&world, "drain", first, &url, Connections::New).await?;
     let all: Api<Node> = Api::all(world.client.clone());
     all.cordon(last).await.context("cannot cordon the node")?;
     let drained = evict_all(&world, last, count).await;

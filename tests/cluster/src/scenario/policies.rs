@@ -98,7 +98,8 @@ pub async fn egress_to_dns_only(world: World) -> Result<()> {
     Ok(())
 }
 
-fn labelled(name: &str, node: &str) -> Pod {
+/// A client whose label `sort` is its name up to the first dash.
+pub fn labelled(name: &str, node: &str) -> Pod {
     let mut pod = client(name, Some(node), None);
     let sort = name.split('-').next().unwrap_or(name).to_owned();
     pod.metadata

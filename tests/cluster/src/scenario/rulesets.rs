@@ -5,10 +5,9 @@ use tokio::process::Command;
 
 use crate::api::Cluster;
 use crate::args::{Cni, Dirs, Which};
-use crate::kit::World;
+use crate::kit::world::READY;
+use crate::kit::{World, eventually};
 
-/// The cluster to compare with.
-const BESIDE: &str = "weir-none";
 /// What prints rulesets.
 const PROGRAMS: [&[&str]; 3] = [
     &["nft", "list", "ruleset"],
@@ -25,8 +24,9 @@ pub async fn as_without_cni(cluster: &Cluster) -> Result<String> {
         cluster.state().options.cni == Cni::Weir,
         "this cluster has no Weir: cargo xtask cluster up"
     );
+    let beside = format!("{}-none", cluster.state().name);
     let options = &cluster.state().options;
-    let mut up = vec!["up", "--name", BESIDE, "--cni", "none", "--nodes", "1"];
+    let mut up = vec!["up", "--name", &beside, "--cni", "none", "--nodes", "1"];
     if options.dual_stack {
         up.push("--dual-stack");
     }
@@ -35,10 +35,10 @@ pub async fn as_without_cni(cluster: &Cluster) -> Result<String> {
     }
     let started = itself(&up).await;
     let compared = match started {
-        Ok(()) => compare(cluster).await,
+        Ok(()) => compare(cluster, &beside).await,
         Err(error) => Err(error),
     };
-    itself(&["down", "--name", BESIDE]).await?;
+    itself(&["down", "--name", &beside]).await?;
     compared
 }
 
@@ -55,66 +55,97 @@ async fn itself(args: &[&str]) -> Result<()> {
     Ok(())
 }
 
-async fn compare(cluster: &Cluster) -> Result<String> {
+async fn compare(cluster: &Cluster, beside: &str) -> Result<String> {
     let which = Which {
-        name: BESIDE.to_owned(),
+        name: beside.to_owned(),
     };
     let beside = Cluster::open(&Dirs::of(&which)?.state)?;
-    let ours = World::with(cluster, "rules", rulesets).await?;
-    let theirs = World::with(&beside, "rules", rulesets).await?;
-    let wanted = theirs.first().context("the other cluster has no node")?;
-    for node in &ours {
-        for ((program, ours), (_, theirs)) in node.1.iter().zip(&wanted.1) {
+    World::with(cluster, "rules", |ours| async move {
+        World::with(&beside, "rules", |theirs| async move {
+            // A kubelet makes its own chains some time after its node is registered.
+            eventually("rulesets that are equal", READY, || same(&ours, &theirs)).await
+        })
+        .await
+    })
+    .await
+}
+
+async fn same(ours: &World, theirs: &World) -> Result<String> {
+    let plain = theirs.nodes();
+    let plain = plain.first().context("the other cluster has no node")?;
+    let mut wanted = Vec::new();
+    for program in PROGRAMS {
+        wanted.push(comparable(&theirs.on_node(plain, program).await?));
+    }
+    let nodes = ours.nodes();
+    for node in &nodes {
+        for (program, wanted) in PROGRAMS.iter().zip(&wanted) {
+            let found = comparable(&ours.on_node(node, program).await?);
             ensure!(
-                ours == theirs,
-                "`{program}` on {} differs from that of a node without CNI:\n{}\n--- instead of\n{}",
-                node.0,
-                ours.join("\n"),
-                theirs.join("\n")
+                found == *wanted,
+                "`{}` on {node} differs from that of a node without CNI:\n{}\n--- instead of\n{}",
+                program.join(" "),
+                found.join("\n"),
+                wanted.join("\n")
             );
         }
     }
-    let lines: usize = wanted.1.iter().map(|(_, rules)| rules.len()).sum();
+    let lines: usize = wanted.iter().map(Vec::len).sum();
+    let count = nodes.len();
     Ok(format!(
-        "{} nodes, {lines} lines each, all kubelet's own",
-        ours.len()
+        "{count} nodes, {lines} lines each, all kubelet's own"
     ))
 }
 
-type Node = (String, Vec<(String, Vec<String>)>);
-
-async fn rulesets(world: World) -> Result<Vec<Node>> {
-    let mut nodes = Vec::new();
-    for name in world.nodes() {
-        let mut rules = Vec::new();
-        for program in PROGRAMS {
-            let text = world.on_node(&name, program).await?;
-            rules.push((program.join(" "), comparable(&text)));
+/// Without what counts packets or tells the time, which differ between two moments of one node; and
+/// tables and chains by name, as their order is that in which kubelet came to make them. The order of
+/// a chain's rules stays.
+fn comparable(text: &str) -> Vec<String> {
+    let mut lines: Vec<(String, String)> = Vec::new();
+    let mut blocks: Vec<String> = Vec::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let line = uncounted(line.trim());
+        if let Some(table) = line.strip_prefix('*') {
+            // iptables-save: a table, to COMMIT.
+            blocks = vec![table.to_owned()];
+        } else if line == "COMMIT" {
+            blocks.clear();
+        } else if line.ends_with('{') {
+            blocks.push(line.clone());
+            lines.push((blocks.join(" "), line));
+        } else if line == "}" {
+            blocks.pop();
+        } else if !line.is_empty() {
+            lines.push((format!("{} {}", blocks.join(" "), chain_of(&line)), line));
         }
-        nodes.push((name, rules));
     }
-    Ok(nodes)
+    lines.sort_by(|one, two| one.0.cmp(&two.0));
+    lines
+        .into_iter()
+        .map(|(place, line)| format!("{place}: {line}"))
+        .collect()
 }
 
-/// Without what counts packets or tells the time, which differ between two moments of one node.
-fn comparable(text: &str) -> Vec<String> {
-    text.lines()
-        .filter(|line| !line.starts_with('#'))
-        .map(|line| {
-            let mut words = Vec::new();
-            let mut rest = line.split(' ');
-            while let Some(word) = rest.next() {
-                // `counter packets 5 bytes 300` of nft.
-                if word == "packets" || word == "bytes" {
-                    rest.next();
-                } else if !(word.starts_with('[') && word.ends_with(']') && word.contains(':')) {
-                    words.push(word);
-                }
-            }
-            words.join(" ").trim_end().to_owned()
-        })
-        .filter(|line| !line.is_empty())
-        .collect()
+/// The chain of a line of iptables-save: `:INPUT ACCEPT`, `-A INPUT …`; nothing for nft's, which are in
+/// blocks.
+fn chain_of(line: &str) -> &str {
+    let name = line.strip_prefix(':').or_else(|| line.strip_prefix("-A "));
+    name.and_then(|name| name.split(' ').next())
+        .unwrap_or_default()
+}
+
+fn uncounted(line: &str) -> String {
+    let mut words = Vec::new();
+    let mut rest = line.split(' ');
+    while let Some(word) = rest.next() {
+        // `counter packets 5 bytes 300` of nft.
+        if word == "packets" || word == "bytes" {
+            rest.next();
+        } else if !(word.starts_with('[') && word.ends_with(']') && word.contains(':')) {
+            words.push(word);
+        }
+    }
+    words.join(" ").trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -132,5 +163,34 @@ mod tests {
             comparable(nft),
             comparable("\t\tcounter packets 6 bytes 360 drop")
         );
+    }
+
+    #[test]
+    fn the_order_of_tables_and_chains_is_no_difference_but_that_of_rules_is() {
+        let save = |first: &str, second: &str| format!("*nat\n{first}\n{second}\nCOMMIT\n");
+        let nat = save(":A ACCEPT [0:0]", ":B - [0:0]");
+        assert_eq!(
+            comparable(&nat),
+            comparable(&save(":B - [0:0]", ":A ACCEPT [0:0]"))
+        );
+        let rules = save("-A A -j B", "-A A -j C");
+        assert_ne!(
+            comparable(&rules),
+            comparable(&save("-A A -j C", "-A A -j B"))
+        );
+        assert_ne!(
+            comparable(&rules),
+            comparable(&rules.replace("*nat", "*filter"))
+        );
+
+        let table = |name: &str, rules: &str| {
+            format!("table ip {name} {{\n\tchain c {{\n{rules}\t}}\n}}\n")
+        };
+        let (nat, filter) = (table("nat", ""), table("filter", "\t\ta\n\t\tb\n"));
+        let both = comparable(&format!("{nat}{filter}"));
+        assert_eq!(both, comparable(&format!("{filter}{nat}")));
+        let turned = table("filter", "\t\tb\n\t\ta\n");
+        assert_ne!(both, comparable(&format!("{nat}{turned}")));
+        assert_ne!(both, comparable(&filter), "a table is missing");
     }
 }
