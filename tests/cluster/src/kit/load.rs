@@ -4,7 +4,7 @@
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
@@ -12,7 +12,7 @@ use super::objects::client;
 use super::world::{World, eventually};
 
 /// The fewest connections from each side that say anything.
-const ENOUGH: u64 = 100;
+const ENOUGH: u64 = 40;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +49,35 @@ pub struct Kept {
 #[derive(Debug)]
 pub struct Load {
     world_pod: String,
-    host: Child,
+    host: Group,
     host_name: String,
     connections: Connections,
+}
+
+/// A process group of our own, which ends with this.
+#[derive(Debug)]
+struct Group(Option<Child>);
+
+impl Group {
+    /// To the shell alone, which ends the rest, or to all of them.
+    fn signal(&self, signal: Signal, all: bool) -> Result<()> {
+        let id = self.0.as_ref().and_then(Child::id);
+        let id = id.context("the load on the node has ended by itself")?;
+        let pid = Pid::from_raw(i32::try_from(id)?);
+        let sent = if all {
+            killpg(pid, signal)
+        } else {
+            kill(pid, signal)
+        };
+        sent.context("cannot end the load on the node")
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Nothing is left of one that was ended.
+        let _ = self.signal(Signal::SIGKILL, true);
+    }
 }
 
 impl Load {
@@ -77,18 +103,18 @@ impl Load {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
+            .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start a load on {node}"))?;
         let load = Self {
             world_pod: pod,
-            host,
+            host: Group(Some(host)),
             host_name: node.to_owned(),
             connections,
         };
         eventually("the first answer", super::world::READY, || async {
             let count = world
-                .exec(&load.world_pod, &["cat", "/tmp/answered"])
+                .exec(&load.world_pod, &["sh", "-c", "cat /tmp/tmp.*/answered"])
                 .await?;
             ensure!(!count.trim().is_empty(), "none yet");
             Ok(())
@@ -101,14 +127,10 @@ impl Load {
     ///
     /// # Errors
     /// One was not, or there were too few to say anything.
-    pub async fn end(self, world: &World) -> Result<String> {
-        let host = self.host.id().and_then(|pid| i32::try_from(pid).ok());
-        kill(
-            Pid::from_raw(host.context("the load on the node has ended by itself")?),
-            Signal::SIGTERM,
-        )
-        .context("cannot end the load on the node")?;
-        let out = self.host.wait_with_output().await?;
+    pub async fn end(mut self, world: &World) -> Result<String> {
+        self.host.signal(Signal::SIGTERM, false)?;
+        let host = self.host.0.take();
+        let out = host.context("it has ended")?.wait_with_output().await?;
         let on_node =
             parse(&String::from_utf8_lossy(&out.stdout)).context("the load on the node")?;
         world.exec(&self.world_pod, &["touch", "/tmp/stop"]).await?;
@@ -167,26 +189,29 @@ impl Kept {
     }
 }
 
-/// Counts until it is told to end (SIGTERM, or the file), then says what it counted.
+/// Counts until it is told to end (SIGTERM, or the file), then says what it counted. No `$$`, which
+/// Kubernetes takes for an escaped `$`.
 fn script(curl: &str, url: &str, connections: Connections) -> String {
     let kept = match connections {
         Connections::New => String::new(),
-        // One curl reuses its connection for all the numbers.
+        // One curl reuses its connection for all the numbers; what it writes to its errors is there at
+        // once, also when it is killed.
         Connections::NewAndKept => format!(
-            "{curl} -sSf --noproxy '*' --max-time 5 --rate 10/s -o /dev/null \
-             -w '%{{http_code}} %{{num_connects}}\n' '{url}?[1-99999999]' >/tmp/kept-$$ 2>/dev/null & kept=$!"
+            "{curl} -sf --noproxy '*' --max-time 5 --rate 10/s -o /dev/null \
+             -w '%{{stderr}}%{{http_code}} %{{num_connects}}\n' '{url}?[1-99999999]' 2>\"$dir/kept\" & kept=$!"
         ),
     };
     format!(
-        "answered=0; failed=0; on=1; kept=; trap 'on=0' TERM; : >/tmp/kept-$$
+        "answered=0; failed=0; on=1; kept=; trap 'on=0' TERM
+         dir=$(mktemp -d); : >\"$dir/kept\"
          {kept}
          while [ $on = 1 ] && [ ! -e /tmp/stop ]; do
-           if {curl} -gsSf --noproxy '*' --max-time 5 -o /dev/null '{url}' 2>/tmp/why-$$; then
-             answered=$((answered+1)); [ $((answered % 20)) = 1 ] && echo $answered >/tmp/answered
+           if {curl} -gsSf --noproxy '*' --max-time 5 -o /dev/null '{url}' 2>\"$dir/why\"; then
+             answered=$((answered+1)); [ $((answered % 20)) = 1 ] && echo $answered >\"$dir/answered\"
            else
              # Ended amid a request by the signal: no verdict.
              [ $on = 1 ] || break
-             failed=$((failed+1)); echo \"failed at $(date +%T): $(cat /tmp/why-$$)\"
+             failed=$((failed+1)); echo \"failed at $(date +%T): $(cat \"$dir/why\")\"
            fi
          done
          [ -z \"$kept\" ] || {{ kill $kept; wait $kept; }} 2>/dev/null
@@ -194,8 +219,8 @@ fn script(curl: &str, url: &str, connections: Connections) -> String {
          while read -r code connects; do
            if [ \"$code\" = 200 ]; then good=$((good+1)); else bad=$((bad+1)); fi
            made=$((made+connects))
-         done </tmp/kept-$$
-         rm -f /tmp/why-$$ /tmp/kept-$$
+         done <\"$dir/kept\"
+         rm -rf \"$dir\"
          echo \"kept $good $bad $made\"; echo \"counted $answered $failed\""
     )
 }

@@ -15,8 +15,9 @@ use crate::kit::world::{READY, address, host};
 use crate::kit::{World, eventually};
 use crate::kubelet::STATIC_PODS;
 
-/// What the control plane's process is called.
+/// What the control plane's processes are called.
 const API_SERVER: &str = "kube-apiserver";
+const CONTROLLERS: &str = "kube-controller-manager";
 /// How long a pod that may not be reached is tried, in seconds.
 const TRY: &str = "2";
 /// The pause between two rounds of trying.
@@ -51,15 +52,21 @@ pub async fn outage(world: World, away: Away, seconds: u32) -> Result<String> {
     let stage = Stage::set(&world).await?;
     let begin = Instant::now();
     let absent = Absent::new(&world.cluster, API_SERVER, away)?;
+    // Which loses its lease and ends, to be started again, wherever it has one. One that lives through
+    // the outage calls all nodes lost when that ends, as it has not heard of them, and their pods not
+    // ready: no Service would have an endpoint.
+    let controllers = Absent::new(&world.cluster, CONTROLLERS, Away::Refuses)?;
     let endured = stage
         .endure(&world, begin + Duration::from_secs(seconds.into()))
         .await;
     let away_for = begin.elapsed().as_secs();
     absent.back()?;
     eventually("the API server", READY, || async {
-        Ok(world.client.apiserver_version().await?)
+        let ready = http::Request::get("/readyz").body(Vec::new())?;
+        Ok(world.client.request_text(ready).await?)
     })
     .await?;
+    controllers.back()?;
     let (static_pod, rounds) = match endured {
         Ok(seen) => seen,
         Err(error) => {
