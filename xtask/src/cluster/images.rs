@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::libraries;
 use super::oci::{self, Image, Node};
+use super::shop;
 use crate::context::Context;
 use crate::setup::{oci_architecture, which};
 use crate::step;
@@ -99,6 +100,7 @@ pub fn upstream(ctx: &Context, programs: &Path) -> Result<PathBuf> {
         agnhost_npa(programs)?,
         tools(&[E2E_DNS, E2E_IPTABLES], programs)?,
         reset(programs),
+        shop::image(&ctx.root.join("manifests/shop"))?,
     ];
     save(ctx, "upstream", &images)
 }
@@ -239,7 +241,7 @@ fn reset(programs: &Path) -> Image {
 }
 
 /// Busybox under all its names, and the files that a C library looks for.
-fn userland(image: &mut Image) -> Result<()> {
+pub(super) fn userland(image: &mut Image) -> Result<()> {
     let file = which("busybox").context("no `busybox` on this machine")?;
     let applets = step::output_of(Command::new(&file).arg("--list"))
         .with_context(|| format!("{} --list failed", file.display()))?;

@@ -8,6 +8,7 @@ mod images;
 mod libraries;
 mod oci;
 mod pins;
+mod shop;
 
 use std::ffi::OsString;
 use std::fs;

@@ -156,6 +156,15 @@ pub const CLUSTER: &[Module] = &[
             Accept::SameMinor(&["-version"]),
         )],
     },
+    Module {
+        dir: "network-policy-api",
+        of: "sigs.k8s.io/network-policy-api",
+        programs: &[file(
+            "npa-crd-standard.yaml",
+            "config/crd/standard/policy.networking.k8s.io_clusternetworkpolicies.yaml",
+            Kind::File,
+        )],
+    },
 ];
 
 /// What the upstream tests need besides.
@@ -178,11 +187,6 @@ pub const TESTS: &[Module] = &[
                 "npa-conformance.test",
                 "sigs.k8s.io/network-policy-api/conformance",
                 Kind::Tests,
-            ),
-            file(
-                "npa-crd-standard.yaml",
-                "config/crd/standard/policy.networking.k8s.io_clusternetworkpolicies.yaml",
-                Kind::File,
             ),
             file(
                 "npa-crd-experimental.yaml",

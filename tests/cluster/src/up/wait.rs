@@ -129,14 +129,16 @@ impl Up {
         let manifests = self.manifests.as_deref().context("no manifests")?;
         let options = self.state().options.clone();
         let files = weir::write(&self.dir.join("install"), manifests, &self.plan, &options)?;
+        let definition = self.bin.join("npa-crd-standard.yaml");
         let apply = async {
             tokio::try_join!(
                 self.apply("-k", &files.weir),
                 self.apply("-f", &files.coredns),
+                self.apply("-f", &definition),
             )
         };
-        self.wait("Weir and CoreDNS are applied", LIMIT, apply)
-            .await?;
+        let what = "Weir, CoreDNS and ClusterNetworkPolicy are applied";
+        self.wait(what, LIMIT, apply).await?;
         Ok(())
     }
 
