@@ -15,9 +15,14 @@ pub mod service;
 pub mod status;
 pub mod verdict;
 
+use std::time::Duration;
+
 /// Where the agent listens, unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/weir/agent.sock";
 /// Where Weir keeps its state, unless told otherwise.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/weir";
 /// Weir's folder in the bpffs, unless told otherwise.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/weir";
+
+/// How long the plugin waits for the agent's answer to an adoption; the agent must give up before.
+pub const ADOPT_WAIT: Duration = Duration::from_secs(30);

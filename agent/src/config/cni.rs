@@ -1,8 +1,15 @@
 //! The keys around the CNI configuration.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::layers::{ConfigError, Layers};
+use crate::source;
+
+/// What the plugin's wait leaves for the way there and back, and for a kernel that is busy.
+const SPARE: Duration = Duration::from_secs(2);
 
 /// Where the agent writes the CNI configuration, and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +32,20 @@ pub(super) fn from_layers(layers: &Layers) -> Result<Option<CniConf>, ConfigErro
         name,
         log_file,
     }))
+}
+
+/// What the agent answers later, the plugin does not hear: its pod would be undone while it is
+/// adopted.
+pub(super) fn parse_adopt_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = super::parse_duration(text)?;
+    let (wait, asking) = (weir_api::ADOPT_WAIT, source::ANSWER);
+    let most = wait.saturating_sub(asking + SPARE);
+    if timeout > most {
+        return Err(format!(
+            "expected at most {most:?}: the plugin waits {wait:?}, and after adopt-timeout the API server may be asked for {asking:?}"
+        ));
+    }
+    Ok(timeout)
 }
 
 /// A file name that runtimes read as a list.
@@ -63,6 +84,15 @@ mod tests {
             ".x.conflist",
         ] {
             assert!(parse_name(bad).unwrap_err().contains(".conflist"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_agent_gives_up_on_a_pod_before_the_plugin_gives_up_on_the_agent() {
+        assert_eq!(parse_adopt_timeout("25s"), Ok(Duration::from_secs(25)));
+        for late in ["25001ms", "30s", "1m", "18446744073709551615m"] {
+            let message = parse_adopt_timeout(late).unwrap_err();
+            assert!(message.contains("at most 25s"), "{late}: {message}");
         }
     }
 

@@ -167,7 +167,7 @@ impl Config {
             cgroup: layers.optional("cgroup", parse_path)?,
             uplinks: layers.optional("uplinks", parse_list)?.unwrap_or_default(),
             mtu: layers.optional("mtu", parse_mtu)?,
-            adopt_timeout: layers.require("adopt-timeout", parse_duration)?,
+            adopt_timeout: layers.require("adopt-timeout", cni::parse_adopt_timeout)?,
             metrics_address: layers.require("metrics-address", parse_listen_address)?,
             healthz_address: layers.require("healthz-address", parse_listen_address)?,
             proxy_mode_address: layers.require("proxy-mode-address", parse_listen_address)?,

@@ -262,6 +262,27 @@ fn the_shipped_config_map_documents_every_key_with_its_default() {
 }
 
 #[test]
+fn what_the_shipped_config_map_sets_or_offers_is_a_key() {
+    let file = shipped_file();
+    // A line that could be uncommented, not a sentence.
+    let offered = file.lines().filter_map(|line| {
+        let (name, _) = line.strip_prefix("# ").unwrap_or(line).split_once(':')?;
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        (!name.is_empty() && name.chars().all(plain)).then_some(name)
+    });
+    let mut known = 0;
+    for name in offered {
+        let key = keys::KEYS.iter().find(|key| key.name == name);
+        assert!(
+            key.is_some(),
+            "manifests/kustomize/base/config.yaml offers {name}, which is no key"
+        );
+        known += 1;
+    }
+    assert_eq!(known, keys::KEYS.len());
+}
+
+#[test]
 fn the_shipped_config_map_makes_an_agent_of_a_cluster_that_writes_the_cni_configuration() {
     let args = ["--config", "/etc/weir.yaml"];
     let config = config(&args, &[("WEIR_NODE_NAME", "n1")], &shipped_file());

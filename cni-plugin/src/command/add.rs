@@ -3,6 +3,7 @@
 use std::{io, time::Duration};
 
 use weir_api::{
+    ADOPT_WAIT,
     client::{Client, ClientError},
     endpoint::AdoptRequest,
 };
@@ -19,8 +20,6 @@ use crate::{
     wire::{self, Plan},
 };
 
-/// Longest wait for the agent. It answers within its own `--adopt-timeout` (10 s) if it lives.
-const ADOPT: Duration = Duration::from_secs(30);
 /// Longest wait for the agent while undoing.
 const RELEASE: Duration = Duration::from_secs(2);
 
@@ -51,7 +50,8 @@ pub fn add(
         return Err(taken(call, &store, &key)?);
     }
 
-    let client = Client::new(&config.socket).timeout(ADOPT);
+    // The agent answers within its own `--adopt-timeout` if it lives.
+    let client = Client::new(&config.socket).timeout(ADOPT_WAIT);
     let interrupt = Interrupt::watch(client.canceller())?;
     let request = Request {
         key,
