@@ -1,14 +1,16 @@
 //! The one place that makes clients of the Kubernetes API.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use kube::{
     Client,
     config::{Config as KubeConfig, KubeConfigOptions, Kubeconfig},
 };
-
-use crate::config::Config;
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -24,21 +26,89 @@ pub struct Access {
     pub api_server: Option<axum::http::Uri>,
 }
 
-/// A client as the configuration asks for it. It asks nothing yet, and reads tokens anew by itself
-/// when their file is rotated.
-///
-/// # Errors
-/// The kubeconfig or the service account's files cannot be read; each error names the remedy.
-pub async fn client(config: &Config) -> anyhow::Result<Client> {
-    config.api.client().await
+/// The client of all parts of the agent. When the API server does not accept what it says of itself
+/// any more, it is made anew, once for all of them.
+#[derive(Clone)]
+pub struct Connection {
+    /// Without it the client stays as it is.
+    access: Option<Access>,
+    current: Arc<Mutex<Numbered>>,
+}
+
+/// A client, and the number of those before it.
+#[derive(Clone)]
+pub struct Numbered {
+    /// Tells it from others.
+    pub number: u64,
+    /// It reads tokens anew by itself when their file is rotated.
+    pub client: Client,
+}
+
+impl From<Client> for Connection {
+    fn from(client: Client) -> Self {
+        Self {
+            access: None,
+            current: Arc::new(Mutex::new(Numbered { number: 0, client })),
+        }
+    }
+}
+
+impl Connection {
+    /// As the configuration asks for it. Nothing is asked of the API server yet.
+    ///
+    /// # Errors
+    /// The kubeconfig or the service account's files cannot be read; each error names the remedy.
+    pub async fn open(access: Access) -> anyhow::Result<Self> {
+        let client = access.client().await?;
+        Ok(Self {
+            access: Some(access),
+            ..client.into()
+        })
+    }
+
+    /// The client to use now.
+    pub fn current(&self) -> Numbered {
+        self.lock().clone()
+    }
+
+    /// A client that shares no connection with any other.
+    ///
+    /// # Errors
+    /// See [`Connection::open`].
+    pub async fn apart(&self) -> anyhow::Result<Client> {
+        match &self.access {
+            Some(access) => access.client().await,
+            None => Ok(self.current().client),
+        }
+    }
+
+    /// Reads credentials anew, unless somebody has done so since the client of that number was
+    /// refused. Returns what to use from now on.
+    ///
+    /// # Errors
+    /// See [`Connection::open`]; the client stays as it was.
+    pub async fn renew(&self, refused: u64) -> anyhow::Result<Numbered> {
+        let now = self.current();
+        if now.number != refused {
+            return Ok(now);
+        }
+        let client = self.apart().await?;
+        let mut current = self.lock();
+        if current.number == refused {
+            let number = refused + 1;
+            *current = Numbered { number, client };
+        }
+        Ok(current.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Numbered> {
+        // It is replaced as a whole, so it is whole.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Access {
-    /// See [`client`].
-    ///
-    /// # Errors
-    /// See [`client`].
-    pub async fn client(&self) -> anyhow::Result<Client> {
+    async fn client(&self) -> anyhow::Result<Client> {
         let mut config = match &self.kubeconfig {
             Some(path) => {
                 let named = || format!("kubeconfig {}", path.display());
@@ -105,6 +175,21 @@ mod tests {
         let message = refusal(&access).await;
         assert!(message.contains("--kubeconfig"), "{message}");
         assert!(message.contains("--api-server"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn of_all_who_are_refused_the_first_has_the_client_made_anew() {
+        let api = weir_fake_api::FakeApi::start().unwrap();
+        let access = access(&api.kubeconfig().display().to_string());
+        let connection = Connection::open(access).await.unwrap();
+        let (first, other) = (connection.current(), connection.clone());
+        assert_eq!(connection.renew(first.number).await.unwrap().number, 1);
+        assert_eq!(other.renew(first.number).await.unwrap().number, 1);
+        assert_eq!(other.current().number, 1);
+        // What cannot be read leaves the old one.
+        std::fs::remove_file(api.kubeconfig()).unwrap();
+        assert!(other.renew(1).await.is_err());
+        assert_eq!(connection.current().number, 1);
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! Wires the parts together and runs them until a signal.
 
-use std::{fs, process::ExitCode, sync::Arc, thread};
+use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, thread};
 
 use anyhow::Context as _;
 use tokio::{
@@ -16,7 +16,7 @@ use crate::{
     dataplane::{Features, drop_log, live, load, object, pins::Pins},
     engine::{Command, Engine, Event, Handle, Kernel},
     health,
-    kube_client::{self, Access},
+    kube_client::Connection,
     log, memory, metrics,
     node::monitor::Monitor,
     source::{self, Question},
@@ -117,6 +117,25 @@ async fn watch_drops(pins: Pins) {
     }
 }
 
+/// Where objects come from, once it can be asked.
+#[derive(Clone)]
+enum Objects {
+    Dir(PathBuf),
+    Kube(Connection),
+}
+
+impl Objects {
+    async fn of(config: &Config) -> anyhow::Result<Self> {
+        Ok(match &config.source {
+            Source::Dir(path) => Self::Dir(path.clone()),
+            Source::Kube => {
+                let connection = Connection::open(config.api.clone()).await;
+                Self::Kube(connection.context("source kube")?)
+            }
+        })
+    }
+}
+
 async fn serve(config: Config, kernel: Kernel, boot_id: String) -> anyhow::Result<()> {
     let (sender, events) = mpsc::channel(1024);
     let handle = Handle::new(sender);
@@ -141,17 +160,16 @@ async fn serve(config: Config, kernel: Kernel, boot_id: String) -> anyhow::Resul
         ));
     }
     tokio::spawn(watch_network(monitor, handle.clone()));
-    let (source, access) = (config.source.clone(), config.api.clone());
+    let objects = Objects::of(&config).await?;
     let (ask, questions) = mpsc::channel(64);
     let cluster = cluster::Shared::new(&config.node_name);
     tokio::spawn(watch_source(
-        source,
-        access,
+        objects.clone(),
         questions,
         cluster.clone(),
         handle.clone(),
     ));
-    let duties = start_duties(&config, cluster.clone()).await?;
+    let duties = start_duties(&config, objects, cluster.clone());
     let app = cni::router(handle.clone(), kernel.live.clone());
     tokio::spawn(async move { axum::serve(listener, app).await });
     let verifying = handle.clone();
@@ -192,25 +210,23 @@ async fn watch_network(mut monitor: Monitor, engine: Handle) {
 }
 
 /// The duties for the whole cluster, where there is an API server.
-async fn start_duties(config: &Config, shared: cluster::Shared) -> anyhow::Result<Option<Duties>> {
-    if config.source != Source::Kube {
+fn start_duties(config: &Config, objects: Objects, shared: cluster::Shared) -> Option<Duties> {
+    let Objects::Kube(connection) = objects else {
         if !config.pools.is_empty() {
             tracing::warn!("cluster-cidr: of no use with a source other than kube");
         }
-        return Ok(None);
-    }
+        return None;
+    };
     let options = cluster::Options {
         node_name: config.node_name.clone(),
         pools: config.pools.clone(),
         namespace: config.namespace.clone(),
     };
-    let client = kube_client::client(config).await?;
-    Ok(Some(Duties::start(client, options, shared)))
+    Some(Duties::start(connection, options, shared))
 }
 
 async fn watch_source(
-    source: Source,
-    access: Access,
+    objects: Objects,
     questions: mpsc::Receiver<Question>,
     cluster: cluster::Shared,
     engine: Handle,
@@ -227,18 +243,21 @@ async fn watch_source(
         }
     };
     let source = async {
-        match source {
-            Source::Dir(path) => {
+        match objects {
+            Objects::Dir(path) => {
                 // A directory has no more than what is read already.
                 drop(questions);
-                source::dir::run(path, batches).await.map_err(Into::into)
+                source::dir::run(path, batches).await
             }
-            Source::Kube => source::kube::run(access, questions, batches).await,
+            Objects::Kube(connection) => {
+                source::kube::run(connection, questions, batches).await;
+                Ok(())
+            }
         }
     };
     let (result, ()) = tokio::join!(source, forward);
     if let Err(e) = result {
-        engine.send(Event::SourceFailed(format!("{e:#}"))).await;
+        engine.send(Event::SourceFailed(e.to_string())).await;
     }
 }
 

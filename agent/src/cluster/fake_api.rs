@@ -53,6 +53,7 @@ struct Inner {
     is_slow: bool,
     waiting: Vec<Waiting>,
     down: BTreeSet<usize>,
+    foreign: BTreeSet<String>,
     writes: Vec<String>,
 }
 
@@ -89,12 +90,17 @@ impl FakeApi {
             .fallback(serve)
             .with_state((self.clone(), number));
         let client = Client::new(router, "default");
-        (number, Publisher::new(client, namespace.to_owned()))
+        (number, Publisher::new(client.into(), namespace.to_owned()))
     }
 
     /// Lets no request of that client through any more.
     pub fn cut_off(&self, client: usize) {
         self.lock().down.insert(client);
+    }
+
+    /// Puts something between clients and the server that answers a path with a 404 of its own.
+    pub fn hide(&self, path: &str) {
+        self.lock().foreign.insert(path.to_owned());
     }
 
     /// Makes or replaces an object as another client would.
@@ -160,6 +166,14 @@ impl FakeApi {
         self.lock().waiting.iter().map(|w| w.client).collect()
     }
 
+    /// What a client waits for: `VERB PATH`.
+    pub fn asked(&self, client: usize) -> Option<String> {
+        let inner = self.lock();
+        let waiting = inner.waiting.iter().find(|w| w.client == client)?;
+        let Request { method, path, .. } = &waiting.request;
+        Some(format!("{method} {path}"))
+    }
+
     /// Performs one of the waiting requests, and answers it, or loses the answer.
     pub fn let_through(&self, index: usize, answer: bool) {
         let mut inner = self.lock();
@@ -218,14 +232,24 @@ fn failure(code: StatusCode, message: &str) -> Answer {
     (code, Json(status))
 }
 
+/// As the API server says that it has looked for an object.
+fn not_found(path: &str) -> Answer {
+    let (code, Json(mut status)) = failure(StatusCode::NOT_FOUND, "no such object");
+    status["details"] = json!({"name": path.rsplit('/').next()});
+    (code, Json(status))
+}
+
 impl Inner {
     fn perform(&mut self, request: &Request) -> Answer {
         let path = request.path.trim_end_matches("/status");
+        if self.foreign.contains(path) {
+            return (StatusCode::NOT_FOUND, Json(json!("no such page")));
+        }
         match request.method {
             Method::GET if path == NODES.trim_end_matches('/') => self.list(&request.query),
             Method::GET => match self.objects.get(path) {
                 Some(object) => (StatusCode::OK, Json(object.clone())),
-                None => failure(StatusCode::NOT_FOUND, "no such object"),
+                None => not_found(path),
             },
             Method::POST => {
                 let name = request.body["metadata"]["name"].as_str().unwrap_or("");

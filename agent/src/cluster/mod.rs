@@ -17,13 +17,12 @@ mod shared;
 
 use std::{fs, time::Duration};
 
-use kube::Client;
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 
 pub use seen::Seen;
 pub use shared::Shared;
 
-use crate::{compile::node_cidr::Pools, publish::Publisher};
+use crate::{compile::node_cidr::Pools, kube_client::Connection, publish::Publisher};
 use ballot::{Ballot, Timing};
 
 /// Where the namespace of a pod stands.
@@ -66,8 +65,8 @@ pub struct Duties {
 
 impl Duties {
     /// Begins.
-    pub fn start(client: Client, options: Options, shared: Shared) -> Self {
-        let publisher = Publisher::new(client, options.namespace());
+    pub fn start(connection: Connection, options: Options, shared: Shared) -> Self {
+        let publisher = Publisher::new(connection, options.namespace());
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             let own = node_condition::run(&publisher, &options.node_name, &shared);

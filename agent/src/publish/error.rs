@@ -14,6 +14,8 @@ pub enum Error {
     NotFound {
         /// The object.
         what: String,
+        /// The name that the API server has not found, as it says itself; empty where it does not.
+        missing: String,
     },
     /// The API server does not take it. It says so also of an object with another UID.
     #[error("{what}: refused: {reason}")]
@@ -43,7 +45,14 @@ impl Error {
         };
         let reason = status.message.clone();
         match status.code {
-            404 => Self::NotFound { what },
+            404 => {
+                let by_name = status
+                    .details
+                    .as_ref()
+                    .filter(|_| status.reason == "NotFound");
+                let missing = by_name.map_or_else(String::new, |details| details.name.clone());
+                Self::NotFound { what, missing }
+            }
             409 => Self::Conflict { what },
             422 => Self::Invalid { what, reason },
             401 | 403 => Self::Failed {

@@ -3,7 +3,7 @@
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 
-use super::{Publisher, Result, call, post};
+use super::{Publisher, Result, post};
 
 /// Its name.
 pub const NAME: &str = "weir";
@@ -19,7 +19,8 @@ impl Publisher {
     /// # Errors
     /// See [`super::Error`].
     pub async fn lease(&self) -> Result<Option<Lease>> {
-        call(&self.lease_name(), self.leases().get_opt(NAME)).await
+        self.find(&self.lease_name(), NAME, self.leases().get(NAME))
+            .await
     }
 
     /// Writes the Lease if it is still as it was read, and makes it if it has no resource version.
@@ -30,14 +31,17 @@ impl Publisher {
         let api = self.leases();
         lease.metadata.name = Some(NAME.to_owned());
         if lease.metadata.resource_version.is_some() {
-            call(&self.lease_name(), api.replace(NAME, &post(), &lease)).await
+            self.call(&self.lease_name(), api.replace(NAME, &post(), &lease))
+                .await
         } else {
-            let made = call(&self.lease_name(), api.create(&post(), &lease)).await;
+            let made = self
+                .call(&self.lease_name(), api.create(&post(), &lease))
+                .await;
             made.map_err(|error| self.without_namespace(error))
         }
     }
 
     fn leases(&self) -> Api<Lease> {
-        Api::namespaced(self.client.clone(), &self.namespace)
+        Api::namespaced(self.client(), &self.namespace)
     }
 }

@@ -23,6 +23,8 @@ pub use node::NETWORK_UNAVAILABLE;
 pub use node_cidrs::Stored;
 pub use policy::PolicyStatus;
 
+use crate::kube_client::Connection;
+
 /// Who the API server notes as the writer.
 pub const MANAGER: &str = "weir";
 
@@ -35,22 +37,27 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Writes to the API, and reads what it is about to write.
 #[derive(Clone)]
 pub struct Publisher {
-    client: Client,
+    connection: Connection,
     namespace: String,
 }
 
 impl Publisher {
-    /// Writes as that client; what is Weir's own is in that namespace.
-    pub fn new(client: Client, namespace: String) -> Self {
-        Self { client, namespace }
+    /// Writes by that connection; what is Weir's own is in that namespace.
+    pub fn new(connection: Connection, namespace: String) -> Self {
+        Self {
+            connection,
+            namespace,
+        }
     }
-}
 
-impl Publisher {
+    fn client(&self) -> Client {
+        self.connection.current().client
+    }
+
     /// What it means that something of ours cannot be made where it should be.
     fn without_namespace(&self, error: Error) -> Error {
         match error {
-            Error::NotFound { what } => Error::Failed {
+            Error::NotFound { what, .. } => Error::Failed {
                 what,
                 reason: format!(
                     "there is no namespace {}: make it, or give another by --namespace",
@@ -60,16 +67,49 @@ impl Publisher {
             error => error,
         }
     }
-}
 
-/// Awaits an answer about `what`, for a while.
-async fn call<T>(what: &str, request: impl Future<Output = kube::Result<T>>) -> Result<T> {
-    match timeout(PATIENCE, request).await {
-        Ok(answer) => answer.map_err(|error| Error::of(what, error)),
-        Err(_) => Err(Error::Failed {
-            what: what.to_owned(),
-            reason: format!("no answer from the API server within {PATIENCE:?}"),
-        }),
+    /// Awaits an answer about `what`, for a while. With credentials that are refused the next request
+    /// has others, if there are.
+    async fn call<T>(
+        &self,
+        what: &str,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T> {
+        let number = self.connection.current().number;
+        let answer = match timeout(PATIENCE, request).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                return Err(Error::Failed {
+                    what: what.to_owned(),
+                    reason: format!("no answer from the API server within {PATIENCE:?}"),
+                });
+            }
+        };
+        if matches!(&answer, Err(kube::Error::Api(status)) if status.code == 401)
+            && let Err(e) = self.connection.renew(number).await
+        {
+            tracing::warn!("{what}: {e:#}");
+        }
+        answer.map_err(|error| Error::of(what, error))
+    }
+
+    /// An object that may not be there. That it is not must be the API server's own word: for a 404 of
+    /// a proxy nobody's pod CIDR is to be given to another.
+    async fn find<T>(
+        &self,
+        what: &str,
+        name: &str,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<Option<T>> {
+        match self.call(what, request).await {
+            Ok(object) => Ok(Some(object)),
+            Err(Error::NotFound { missing, .. }) if missing == name => Ok(None),
+            Err(Error::NotFound { what, .. }) => Err(Error::Failed {
+                what,
+                reason: "status 404, but not from an API server that looked for it".into(),
+            }),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{Publisher, Result, call, patch};
+use super::{Publisher, Result, patch};
 use crate::compile::node_cidr::{Assignment, NodeCidrs, Nodes};
 
 /// Nodes in one answer of a list.
@@ -20,8 +20,10 @@ impl Publisher {
     /// # Errors
     /// See [`super::Error`].
     pub async fn node(&self, name: &str) -> Result<Option<NodeCidrs>> {
-        let api: Api<Node> = Api::all(self.client.clone());
-        let node = call(&format!("Node {name}"), api.get_opt(name)).await?;
+        let api: Api<Node> = Api::all(self.client());
+        let node = self
+            .find(&format!("Node {name}"), name, api.get(name))
+            .await?;
         Ok(node.as_ref().map(NodeCidrs::of))
     }
 
@@ -30,11 +32,11 @@ impl Publisher {
     /// # Errors
     /// See [`super::Error`].
     pub async fn nodes(&self) -> Result<Nodes> {
-        let api: Api<Node> = Api::all(self.client.clone());
+        let api: Api<Node> = Api::all(self.client());
         let mut nodes = Nodes::new();
         let mut params = ListParams::default().limit(PAGE);
         loop {
-            let page = call("Nodes", api.list(&params)).await?;
+            let page = self.call("Nodes", api.list(&params)).await?;
             for node in &page.items {
                 let name = node.metadata.name.clone().unwrap_or_default();
                 nodes.insert(name, NodeCidrs::of(node));
@@ -58,11 +60,12 @@ impl Publisher {
             "metadata": {"uid": uid},
             "spec": {"podCIDR": cidrs.first(), "podCIDRs": cidrs},
         });
-        let api: Api<Node> = Api::all(self.client.clone());
+        let api: Api<Node> = Api::all(self.client());
         let params = patch();
         let change = Patch::Merge(&change);
         let what = format!("Node {name}: spec.podCIDRs");
-        call(&what, api.patch_metadata(name, &params, &change)).await?;
+        self.call(&what, api.patch_metadata(name, &params, &change))
+            .await?;
         Ok(())
     }
 
@@ -81,12 +84,13 @@ impl Publisher {
             "lastTransitionTime": now,
         });
         let change = json!({"status": {"conditions": [condition]}});
-        let api: Api<Node> = Api::all(self.client.clone());
+        let api: Api<Node> = Api::all(self.client());
         let params = patch();
         // Conditions are merged by their type; those of others stay.
         let change = Patch::Strategic(&change);
         let what = format!("Node {name}: condition {NETWORK_UNAVAILABLE}");
-        call(&what, api.patch_status(name, &params, &change)).await?;
+        self.call(&what, api.patch_status(name, &params, &change))
+            .await?;
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 
-use super::{Error, Publisher, Result, call, post};
+use super::{Error, Publisher, Result, post};
 use crate::compile::node_cidr::{LAST, Record};
 
 /// Its name.
@@ -36,7 +36,9 @@ impl Publisher {
     /// # Errors
     /// [`Error::Invalid`] if an entry cannot be read.
     pub async fn node_cidrs(&self) -> Result<Stored> {
-        let map = call(&self.node_cidrs_name(), self.config_maps().get_opt(NAME)).await?;
+        let map = self
+            .find(&self.node_cidrs_name(), NAME, self.config_maps().get(NAME))
+            .await?;
         self.stored(map.unwrap_or_default())
     }
 
@@ -53,8 +55,9 @@ impl Publisher {
         map.data = Some(record.data());
         let (api, what) = (self.config_maps(), self.node_cidrs_name());
         let map = match stored.exists() {
-            true => call(&what, api.replace(NAME, &post(), &map)).await?,
-            false => call(&what, api.create(&post(), &map))
+            true => self.call(&what, api.replace(NAME, &post(), &map)).await?,
+            false => self
+                .call(&what, api.create(&post(), &map))
                 .await
                 .map_err(|error| self.without_namespace(error))?,
         };
@@ -74,6 +77,6 @@ impl Publisher {
     }
 
     fn config_maps(&self) -> Api<ConfigMap> {
-        Api::namespaced(self.client.clone(), &self.namespace)
+        Api::namespaced(self.client(), &self.namespace)
     }
 }

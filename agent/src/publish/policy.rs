@@ -8,7 +8,7 @@ use kube::{
 use serde_json::json;
 use weir_crd::ClusterNetworkPolicy;
 
-use super::{Publisher, Result, call, patch};
+use super::{Publisher, Result, patch};
 
 /// A ClusterNetworkPolicy's identity and conditions.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,7 +29,9 @@ impl Publisher {
     /// # Errors
     /// See [`super::Error`].
     pub async fn policy_status(&self, name: &str) -> Result<Option<PolicyStatus>> {
-        let object = call(&what(name), self.policies().get_opt(name)).await?;
+        let object = self
+            .find(&what(name), name, self.policies().get(name))
+            .await?;
         Ok(object.map(|object| {
             let conditions = object.data["status"]["conditions"].as_array();
             let conditions = conditions.into_iter().flatten();
@@ -63,7 +65,8 @@ impl Publisher {
         let params = patch().force();
         let change = Patch::Apply(&change);
         let api = self.policies();
-        call(&what(name), api.patch_status(name, &params, &change)).await?;
+        self.call(&what(name), api.patch_status(name, &params, &change))
+            .await?;
         Ok(())
     }
 
@@ -73,7 +76,7 @@ impl Publisher {
             .unwrap_or_default();
         let kind = GroupVersionKind::gvk(group, version, ClusterNetworkPolicy::KIND);
         let resource = ApiResource::from_gvk_with_plural(&kind, "clusternetworkpolicies");
-        Api::all_with(self.client.clone(), &resource)
+        Api::all_with(self.client(), &resource)
     }
 }
 

@@ -32,6 +32,12 @@ pub enum Fault {
     Hang,
     /// HTTP 404 as the API server gives it for a path that it does not know: plain text.
     NotServed,
+    /// This HTTP status, as a page of a proxy.
+    Proxy(u16),
+    /// This HTTP status, as of a version that is still to come.
+    Future(u16),
+    /// An answer that ends as soon as it has begun.
+    Ends,
 }
 
 /// The requests that a fault is for.
@@ -224,6 +230,11 @@ impl FakeApi {
     pub fn expire(&self) {
         self.shared.lock().expire();
         self.shared.wake();
+    }
+
+    /// Refuses, once, to go on with a list of a resource: its `continue` is too old.
+    pub fn expire_continue(&self, plural: &str) {
+        self.shared.lock().stale.insert(plural.to_owned());
     }
 
     /// Sends a bookmark to all running watches.

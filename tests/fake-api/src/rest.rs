@@ -97,6 +97,26 @@ fn failure(code: u16) -> Response {
     (http, Json(status(code))).into_response()
 }
 
+fn page(code: u16) -> Response {
+    let http = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = format!("<html><body><h1>{http}</h1></body></html>\n");
+    (http, body).into_response()
+}
+
+fn future_version(code: u16) -> Response {
+    let http = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut status = status(code);
+    status["message"] = json!("Too large resource version: 2000, current: 7");
+    (http, Json(status)).into_response()
+}
+
+/// As the API server says that it has looked for an object.
+fn not_found(target: &Target) -> Response {
+    let mut status = status(404);
+    status["details"] = json!({"name": target.name, "kind": target.plural});
+    (StatusCode::NOT_FOUND, Json(status)).into_response()
+}
+
 fn not_served() -> Response {
     (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
 }
@@ -153,6 +173,9 @@ async fn answer(Extract(shared): Extract<Arc<Shared>>, request: Request) -> Resp
     match fault {
         Some(Fault::Status(code)) => return failure(code),
         Some(Fault::NotServed) => return not_served(),
+        Some(Fault::Proxy(code)) => return page(code),
+        Some(Fault::Future(code)) => return future_version(code),
+        Some(Fault::Ends) => return Body::empty().into_response(),
         Some(Fault::Hang) => future::pending().await,
         None => {}
     }
@@ -178,7 +201,10 @@ async fn answer(Extract(shared): Extract<Arc<Shared>>, request: Request) -> Resp
 
 /// `continue` is `VERSION-INDEX` here.
 fn list(shared: &Shared, target: &Target, limit: u64, token: Option<&str>) -> Response {
-    let state = shared.lock();
+    let mut state = shared.lock();
+    if token.is_some() && state.stale.remove(&target.plural) {
+        return failure(410);
+    }
     let (version, from) = match token.and_then(|t| t.split_once('-')) {
         Some((version, from)) => (
             version.parse().unwrap_or(0),
@@ -212,7 +238,7 @@ fn get(shared: &Shared, target: &Target) -> Response {
     let (namespace, name) = target.names();
     match state.get(&target.plural, namespace, name) {
         Some(object) => Json(object.clone()).into_response(),
-        None => failure(404),
+        None => not_found(target),
     }
 }
 

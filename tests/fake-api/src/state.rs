@@ -37,6 +37,8 @@ pub(crate) struct State {
     pub faults: BTreeMap<(String, Verb), Fault>,
     /// Resources whose watches say nothing.
     pub held: BTreeSet<String>,
+    /// Resources whose next `continue` is refused.
+    pub stale: BTreeSet<String>,
     pub token: Option<String>,
     pub requests: BTreeMap<(String, Verb), usize>,
 }

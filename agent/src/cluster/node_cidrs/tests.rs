@@ -114,6 +114,26 @@ async fn a_node_that_left_frees_its_cidr_once_the_server_says_so() {
 }
 
 #[tokio::test]
+async fn a_404_of_a_proxy_frees_no_cidr() {
+    let (api, shared) = (FakeApi::default(), Shared::new("n"));
+    let one = pools(&[("10.244.0.0/24", 24)]);
+    register(&api, "a", None);
+    let (_, publisher) = api.client();
+    let mut term = Term::default();
+    let nodes = publisher.nodes().await.unwrap();
+    term.round(&publisher, &one, &nodes, &shared).await.unwrap();
+    assert_eq!(given(&api, "a").await, ["10.244.0.0/24"]);
+    // The source has `a` no more, though it is there, and the answer about it is not the server's.
+    api.hide(&format!("{NODES}a"));
+    register(&api, "b", None);
+    let nodes = Nodes::from([("b".into(), publisher.nodes().await.unwrap()["b"].clone())]);
+    let round = term.round(&publisher, &one, &nodes, &shared).await;
+    let error = round.unwrap_err().to_string();
+    assert!(error.contains("Node a: status 404"), "{error}");
+    assert!(api.get(&format!("{NODES}b"))["spec"]["podCIDRs"].is_null());
+}
+
+#[tokio::test]
 async fn a_full_range_is_a_problem_until_there_is_room() {
     let (api, shared) = (FakeApi::default(), Shared::new("n"));
     register(&api, "a", Some("10.244.0.0/24"));

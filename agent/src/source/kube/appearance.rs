@@ -14,8 +14,9 @@ use kube::{
 use super::trouble::{Trouble, Verb, text};
 
 /// Of ClusterNetworkPolicy, the one custom resource.
-const NAME: &str = "clusternetworkpolicies.policy.networking.k8s.io";
-const RESOURCE: &str = "customresourcedefinitions";
+pub(super) const NAME: &str = "clusternetworkpolicies.policy.networking.k8s.io";
+/// What definitions are.
+pub(super) const RESOURCE: &str = "customresourcedefinitions";
 /// A definition takes a moment from its last change until it is served.
 static SOON: [Duration; 6] = [
     Duration::ZERO,
@@ -72,7 +73,9 @@ impl Appearance {
             };
             match event {
                 Ok(Event::Apply(_) | Event::InitApply(_)) => self.soon = &SOON,
-                Ok(Event::InitDone) => self.trouble = None,
+                // What was wrong is right again: that is told when the resource has been asked for.
+                Ok(Event::InitDone) if self.trouble.take().is_some() => return,
+                Ok(Event::InitDone) => {}
                 Ok(Event::Init | Event::Delete(_)) => {}
                 Err(error) => {
                     self.events = None;

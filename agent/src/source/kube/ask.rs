@@ -68,3 +68,17 @@ pub(super) fn is_not_served(error: &Error) -> bool {
     status.code == 404
         && (status.reason == "NotFound" || status.message.contains("404 page not found"))
 }
+
+/// Whether a watch cannot begin where it is to, and would fail so for ever: the version is no version
+/// to this API server (400), or one that is still to come (504), as after its store came back from a
+/// backup. With 404 the list tells for certain.
+pub(super) fn is_of_the_version(error: &Error) -> bool {
+    let Error::Api(status) = error else {
+        return false;
+    };
+    match status.code {
+        400 | 404 => true,
+        504 => status.message.contains("Too large resource version"),
+        _ => false,
+    }
+}

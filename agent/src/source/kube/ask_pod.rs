@@ -8,7 +8,7 @@ use kube::Api;
 use tokio::{sync::mpsc, time::timeout};
 
 use super::item::{Item, Of};
-use crate::{kube_client::Access, source::Question};
+use crate::{kube_client::Connection, source::Question};
 
 /// Longest wait for an answer; less than [`crate::source::ANSWER`].
 const LONGEST: Duration = Duration::from_secs(2);
@@ -17,20 +17,20 @@ const AT_ONCE: usize = 8;
 
 /// Answers questions as long as there are any. A Pod that is not there is no answer.
 pub(super) async fn run(
-    access: Access,
+    connection: Connection,
     mut questions: mpsc::Receiver<Question>,
     answers: mpsc::Sender<Item>,
 ) {
     stream::poll_fn(|context| questions.poll_recv(context))
-        .for_each_concurrent(AT_ONCE, |question| answer(&access, question, &answers))
+        .for_each_concurrent(AT_ONCE, |question| answer(&connection, question, &answers))
         .await;
 }
 
-async fn answer(access: &Access, question: Question, answers: &mpsc::Sender<Item>) {
+async fn answer(connection: &Connection, question: Question, answers: &mpsc::Sender<Item>) {
     let Question { namespace, name } = &question;
     let asked = async {
         // It is rare: a client of its own knows of no connection that may be dead.
-        let api: Api<Of<Pod>> = Api::namespaced_with(access.client().await?, namespace, &());
+        let api: Api<Of<Pod>> = Api::namespaced_with(connection.apart().await?, namespace, &());
         anyhow::Ok(api.get_opt(name).await?)
     };
     match timeout(LONGEST, asked).await {

@@ -6,6 +6,7 @@ mod answers;
 mod appearance;
 mod ask;
 mod ask_pod;
+mod definition;
 mod held;
 mod item;
 #[cfg(test)]
@@ -14,9 +15,11 @@ mod trim;
 mod trouble;
 mod watch;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
-use anyhow::Context as _;
 use k8s_openapi::api::{
     core::v1::{Namespace, Node, Pod, Service},
     discovery::v1::EndpointSlice,
@@ -25,10 +28,10 @@ use k8s_openapi::api::{
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use weir_crd::ClusterNetworkPolicy;
 
-use self::watch::{Said, Served, Watch};
+use self::watch::{Limits, Said, Served, Watch};
 use super::{Batch, Question, Stage};
 use crate::{
-    kube_client::Access,
+    kube_client::Connection,
     state::{Change, Kept, Kind},
 };
 
@@ -50,40 +53,45 @@ const KINDS: [Kind; 7] = [
     Kind::ClusterNetworkPolicy,
 ];
 
-/// Runs until `out` is closed; Pods that are asked for come with a batch as well. The first complete batch has all kinds; until then batches may say what
-/// is wrong.
-///
-/// # Errors
-/// There are no credentials for the API server. Everything else is tried again.
+/// Runs until `out` is closed; Pods that are asked for come with a batch as well. The first complete
+/// batch has all kinds; until then batches may say what is wrong. Whatever fails is tried again.
 pub async fn run(
-    access: Access,
+    connection: Connection,
     questions: mpsc::Receiver<Question>,
     out: mpsc::Sender<Batch>,
-) -> anyhow::Result<()> {
-    let client = access.client().await.context("source kube")?;
+) {
+    run_within(Limits::default(), connection, questions, out).await;
+}
+
+async fn run_within(
+    limits: Limits,
+    connection: Connection,
+    questions: mpsc::Receiver<Question>,
+    out: mpsc::Sender<Batch>,
+) {
     let (say, mut said) = mpsc::channel(WAITING);
     let mut watches = JoinSet::new();
     macro_rules! watch {
         ($kind:ty, $served:ident) => {
-            let (access, client, say) = (access.clone(), client.clone(), say.clone());
-            watches.spawn(Watch::new::<$kind>(access, client, Served::$served, say).run());
+            let (connection, say) = (connection.clone(), say.clone());
+            watches.spawn(Watch::new::<$kind>(connection, limits, Served::$served, say).run());
         };
         ($kind:ty, $served:ident, $answers:ident) => {
-            let (access, client, say) = (access.clone(), client.clone(), say.clone());
-            let watch = Watch::new::<$kind>(access, client, Served::$served, say);
+            let (connection, say) = (connection.clone(), say.clone());
+            let watch = Watch::new::<$kind>(connection, limits, Served::$served, say);
             watches.spawn(watch.answered_by($answers).run());
         };
     }
     watch!(Namespace, Always);
     watch!(Node, Always);
     let (answer, answers) = mpsc::channel(1);
-    watches.spawn(ask_pod::run(access.clone(), questions, answer));
+    watches.spawn(ask_pod::run(connection.clone(), questions, answer));
     watch!(Pod, Always, answers);
     watch!(Service, Always);
     watch!(EndpointSlice, Always);
     watch!(NetworkPolicy, Always);
     watch!(ClusterNetworkPolicy, ByDefinition);
-    drop((say, client));
+    drop(say);
     let mut picture = Picture::new();
     let slow = tokio::time::sleep_until(Instant::now() + SLOW);
     tokio::pin!(slow);
@@ -95,17 +103,17 @@ pub async fn run(
             biased;
             permit = out.reserve(), if sends => match permit {
                 Ok(permit) => permit.send(picture.take()),
-                Err(_) => return Ok(()),
+                Err(_) => return,
             },
             message = said.recv(), if reads => {
-                let Some((kind, message)) = message else { return Ok(()) };
+                let Some((kind, message)) = message else { return };
                 picture.take_in(kind, message);
                 while let Ok((kind, message)) = said.try_recv() {
                     picture.take_in(kind, message);
                 }
             }
             () = &mut slow, if !picture.slow => picture.slow = true,
-            () = out.closed() => return Ok(()),
+            () = out.closed() => return,
         }
     }
 }
@@ -113,6 +121,8 @@ pub async fn run(
 /// What the watches have told, and how much of it was handed on.
 struct Picture {
     changes: Vec<Change<Kept>>,
+    /// With more of them before everything is listed, what is overtaken goes.
+    most: usize,
     /// Of the kinds not listed yet, none is there.
     listed: BTreeMap<Kind, bool>,
     problems: BTreeMap<Kind, Vec<String>>,
@@ -126,6 +136,7 @@ impl Picture {
     fn new() -> Self {
         Self {
             changes: Vec::new(),
+            most: MOST,
             listed: KINDS.into_iter().map(|kind| (kind, false)).collect(),
             problems: BTreeMap::new(),
             slow: false,
@@ -137,6 +148,28 @@ impl Picture {
         self.changes.extend(said.changes);
         self.listed.insert(kind, said.listed);
         self.problems.insert(kind, said.problems);
+        if !self.complete() && self.changes.len() > self.most {
+            self.forget_what_is_overtaken();
+            self.most = MOST.max(2 * self.changes.len());
+        }
+    }
+
+    /// Nobody has been told of anything yet: of each object the last word counts, and none of what is
+    /// gone. One kind that may not be listed for days must not fill the memory with the others.
+    fn forget_what_is_overtaken(&mut self) {
+        let mut known = HashSet::new();
+        let mut last = std::mem::take(&mut self.changes);
+        last.reverse();
+        last.retain(|change| match change {
+            Change::Apply(object) => known.insert(object.key()),
+            Change::Delete(key) => {
+                known.insert(key.clone());
+                false
+            }
+        });
+        last.reverse();
+        last.shrink_to_fit();
+        self.changes = last;
     }
 
     fn complete(&self) -> bool {

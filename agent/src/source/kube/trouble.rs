@@ -10,6 +10,8 @@ pub(super) enum Verb {
     List,
     /// A watch.
     Watch,
+    /// One object.
+    Get,
 }
 
 impl Verb {
@@ -17,6 +19,7 @@ impl Verb {
         match self {
             Self::List => "list",
             Self::Watch => "watch",
+            Self::Get => "get",
         }
     }
 }

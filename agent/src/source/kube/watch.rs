@@ -4,6 +4,8 @@
 //! again (a problem would stay until the next object changes), waits without end for a list that
 //! hangs, and five minutes for a connection that is dead.
 
+mod after;
+
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -17,25 +19,44 @@ use tokio::{sync::mpsc, time::timeout};
 use super::{
     answers::Answers,
     appearance::Appearance,
-    ask::{Ask, is_not_served},
+    ask::Ask,
     held::Held,
     item::{Item, Of, Watched},
-    trouble::{Again, End, Trouble, Verb, text},
+    trouble::{Again, End, Trouble, Verb},
 };
 use crate::{
-    kube_client::Access,
+    kube_client::{Connection, Numbered},
     state::{Change, Kept, Kind},
 };
 
-/// Longest wait for one page of a list.
-const LIST: Duration = Duration::from_secs(60);
-/// After how long without a word a watch is begun anew, where it was. The API server sends bookmarks
-/// about once a minute, so that it is a dead connection, mostly.
-const IDLE: Duration = Duration::from_secs(90);
+/// How long is waited for the API server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// For one page of a list, or for the beginning of a watch.
+    pub answer: Duration,
+    /// After how long without a word a watch is begun anew, where it was. The API server sends
+    /// bookmarks about once a minute, so that it is a dead connection, mostly.
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            answer: Duration::from_secs(60),
+            idle: Duration::from_secs(90),
+        }
+    }
+}
+
+/// After how many silent watches in a row all is listed anew: of an API server whose store is back
+/// from a backup, and so has lower versions, a watch hears nothing, and no error either.
+const DEAF: u32 = 2;
 /// How many events are taken in at once.
 const CHUNK: usize = 512;
 /// A watch that ends sooner, and without a word, did not work.
 const SHORT: Duration = Duration::from_secs(1);
+/// So many of these in a row may be chance.
+const BY_CHANCE: u32 = 2;
 
 /// What a watch tells.
 #[derive(Debug, Default)]
@@ -62,8 +83,10 @@ pub(super) struct Watch {
     kind: Kind,
     resource: &'static str,
     served: Served,
-    access: Access,
-    client: Client,
+    connection: Connection,
+    /// The client in use.
+    current: Numbered,
+    limits: Limits,
     make: fn(Client) -> Box<dyn Ask>,
     ask: Box<dyn Ask>,
     held: Held,
@@ -71,12 +94,12 @@ pub(super) struct Watch {
     listed: bool,
     /// What was last told: whether all is listed, and problems.
     told: (bool, Vec<String>),
-    /// How often in a row the API server said that a watch begins too early, or that it has no such
-    /// resource.
+    /// How often in a row the API server said that a watch begins too early.
     gone: u32,
-    missing: u32,
     /// How many watches in a row ended as soon as they had begun.
     short: u32,
+    /// How many watches in a row have heard nothing until they were given up.
+    deaf: u32,
     /// While the API server has no such resource.
     appearance: Option<Appearance>,
     backoff: DefaultBackoff,
@@ -86,27 +109,29 @@ pub(super) struct Watch {
 
 impl Watch {
     pub fn new<K: Watched>(
-        access: Access,
-        client: Client,
+        connection: Connection,
+        limits: Limits,
         served: Served,
         out: mpsc::Sender<(Kind, Said)>,
     ) -> Self {
+        let current = connection.current();
         let make = |client| Box::new(Api::<Of<K>>::all(client)) as Box<dyn Ask>;
         Self {
             kind: K::KIND,
             resource: K::PLURAL,
             served,
-            ask: make(client.clone()),
-            access,
-            client,
+            ask: make(current.client.clone()),
+            connection,
+            current,
+            limits,
             make,
             held: Held::default(),
             trouble: None,
             listed: false,
             told: (false, Vec::new()),
             gone: 0,
-            missing: 0,
             short: 0,
+            deaf: 0,
             appearance: None,
             backoff: DefaultBackoff::default(),
             out,
@@ -157,18 +182,10 @@ impl Watch {
         self.held.begin_list();
         let mut next = None;
         loop {
-            let page = match timeout(LIST, self.ask.page(next)).await {
+            let page = match timeout(self.limits.answer, self.ask.page(next)).await {
                 Ok(Ok(page)) => page,
                 Ok(Err(error)) => return Err(self.end_of(Verb::List, &error).await),
-                Err(_) => {
-                    let why = format!(
-                        "list {}: no answer within {} s",
-                        self.resource,
-                        LIST.as_secs()
-                    );
-                    Trouble::note(&mut self.trouble, why);
-                    return Err(End::Failed(Again::Same));
-                }
+                Err(_) => return Err(self.unanswered(Verb::List)),
             };
             let items = page.items.into_iter();
             let changes = items.filter_map(|item| self.held.apply(item)).collect();
@@ -182,7 +199,6 @@ impl Watch {
                     let gone = self.held.end_list();
                     self.trouble = None;
                     self.appearance = None;
-                    self.missing = 0;
                     self.listed = true;
                     self.say(gone).await?;
                     return Ok(version);
@@ -199,28 +215,27 @@ impl Watch {
     /// One watch, from `version` on, which it moves.
     async fn watch(&mut self, version: &mut String) -> End {
         let started = Instant::now();
-        let events = match timeout(LIST, self.ask.events(version)).await {
+        let events = match timeout(self.limits.answer, self.ask.events(version)).await {
             Ok(Ok(events)) => events,
             Ok(Err(error)) => return self.end_of(Verb::Watch, &error).await,
-            Err(_) => {
-                let why = format!(
-                    "watch {}: no answer within {} s",
-                    self.resource,
-                    LIST.as_secs()
-                );
-                Trouble::note(&mut self.trouble, why);
-                return End::Failed(Again::Same);
-            }
+            Err(_) => return self.unanswered(Verb::Watch),
         };
-        self.trouble = None;
+        if self.short <= BY_CHANCE {
+            self.trouble = None;
+        }
         if let Err(end) = self.say(Vec::new()).await {
             return end;
         }
         let mut events = events.ready_chunks(CHUNK);
         let mut silent = true;
         loop {
+            // What is wrong is over once a watch lives.
+            let wait = match self.trouble {
+                Some(_) => SHORT,
+                None => self.limits.idle,
+            };
             let chunk = tokio::select! {
-                chunk = timeout(IDLE, events.next()) => chunk,
+                chunk = timeout(wait, events.next()) => chunk,
                 item = self.answers.next() => {
                     let news = self.answers.is_news(&item, version);
                     let change = if news { self.held.apply(item) } else { None };
@@ -234,7 +249,16 @@ impl Watch {
             let chunk = match chunk {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) if silent && started.elapsed() < SHORT => return self.ended_at_once(),
-                Ok(None) | Err(_) => return End::Resume,
+                Ok(None) => return End::Resume,
+                Err(_) if self.trouble.is_some() => {
+                    self.lives();
+                    match self.say(Vec::new()).await {
+                        Ok(()) => continue,
+                        Err(end) => return end,
+                    }
+                }
+                Err(_) if silent => return self.heard_nothing(),
+                Err(_) => return End::Resume,
             };
             let mut changes = Vec::new();
             let mut failed = None;
@@ -249,8 +273,9 @@ impl Watch {
             }
             if !silent {
                 self.gone = 0;
-                self.short = 0;
+                self.deaf = 0;
                 self.backoff.reset();
+                self.lives();
             }
             if let Err(end) = self.say(changes).await {
                 return end;
@@ -259,16 +284,6 @@ impl Watch {
                 return self.end_of(Verb::Watch, &error).await;
             }
         }
-    }
-
-    /// Once it may be chance; else something between here and the API server lets no watch live.
-    fn ended_at_once(&mut self) -> End {
-        self.short += 1;
-        if self.short > 2 {
-            let why = format!("watch {}: it ends as soon as it has begun", self.resource);
-            Trouble::note(&mut self.trouble, why);
-        }
-        End::Failed(Again::Same)
     }
 
     fn take_in(
@@ -299,95 +314,5 @@ impl Watch {
             *version = newer;
         }
         Ok(())
-    }
-
-    /// What an error means, noted if something is wrong.
-    async fn end_of(&mut self, verb: Verb, error: &Error) -> End {
-        let code = match error {
-            Error::Api(status) => status.code,
-            _ => 0,
-        };
-        if code == 410 {
-            // What a list or a watch goes on from is too old by now.
-            self.gone += 1;
-            return match verb {
-                Verb::Watch if self.gone == 1 => End::Gone,
-                _ => End::Failed(Again::Anew),
-            };
-        }
-        if self.served == Served::ByDefinition && is_not_served(error) {
-            return match verb {
-                Verb::List => End::NotServed,
-                // The list tells for certain.
-                Verb::Watch => End::Gone,
-            };
-        }
-        Trouble::note(&mut self.trouble, text(self.resource, verb, error));
-        if code == 401 {
-            // A rotated token, or a new certificate in the kubeconfig.
-            match self.access.client().await {
-                Ok(client) => {
-                    self.client = client.clone();
-                    self.appearance = None;
-                    self.ask = (self.make)(client);
-                }
-                Err(e) => Trouble::note(&mut self.trouble, format!("{e:#}")),
-            }
-        }
-        End::Failed(Again::Same)
-    }
-
-    /// Tells what is wrong and waits a while; false when nobody listens.
-    async fn failed(&mut self) -> bool {
-        if self.say(Vec::new()).await.is_err() {
-            return false;
-        }
-        let pause = self.backoff.next().unwrap_or(IDLE);
-        tokio::select! {
-            () = tokio::time::sleep(pause) => true,
-            () = self.out.closed() => false,
-        }
-    }
-
-    /// There is no such resource: what was there is gone, and it may come. False when nobody listens.
-    async fn not_served(&mut self) -> bool {
-        self.missing += 1;
-        if self.missing == 1 && !self.held.is_empty() {
-            // Policies are not dropped for one answer.
-            return self.failed().await;
-        }
-        let gone = self.held.clear();
-        self.trouble = None;
-        self.listed = true;
-        if self.say(gone).await.is_err() {
-            return false;
-        }
-        let client = &self.client;
-        let appearance = self
-            .appearance
-            .get_or_insert_with(|| Appearance::new(client.clone()));
-        tokio::select! {
-            () = appearance.next() => true,
-            () = self.out.closed() => false,
-        }
-    }
-
-    /// Hands on what has changed; the problems if they have.
-    async fn say(&mut self, changes: Vec<Change<Kept>>) -> Result<(), End> {
-        let appearance = self.appearance.as_ref().and_then(Appearance::trouble);
-        let troubles = self.trouble.iter().chain(appearance).map(Trouble::say);
-        let told = (self.listed, troubles.chain(self.held.problems()).collect());
-        if changes.is_empty() && told == self.told {
-            return Ok(());
-        }
-        self.told.clone_from(&told);
-        let (listed, problems) = told;
-        let said = Said {
-            changes,
-            listed,
-            problems,
-        };
-        let sent = self.out.send((self.kind, said)).await;
-        sent.map_err(|_| End::Closed)
     }
 }
