@@ -9,6 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::iperf;
 use super::libraries;
 use super::oci::{self, Image, Node};
 use super::shop;
@@ -24,7 +25,7 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 
 /// What the upstream tests run in their images besides agnhost itself: the program, and the name under
 /// which it is called there.
-const TOOLS: [(&str, &str); 12] = [
+const TOOLS: [(&str, &str); 11] = [
     ("bash", "bash"),
     ("curl", "curl"),
     ("dig", "dig"),
@@ -33,7 +34,6 @@ const TOOLS: [(&str, &str); 12] = [
     ("ip", "ip"),
     ("ss", "ss"),
     ("getent", "getent"),
-    ("iperf", "iperf"),
     ("conntrack", "conntrack"),
     ("iptables", "iptables"),
     // Busybox's dies of a signal when it is given a timeout.
@@ -96,9 +96,9 @@ pub fn upstream(ctx: &Context, programs: &Path) -> Result<PathBuf> {
         coredns(programs),
         busybox()?,
         nginx()?,
-        agnhost(programs)?,
-        agnhost_npa(programs)?,
-        tools(&[E2E_DNS, E2E_IPTABLES], programs)?,
+        agnhost(ctx, programs)?,
+        agnhost_npa(ctx, programs)?,
+        tools(ctx, &[E2E_DNS, E2E_IPTABLES], programs)?,
         reset(programs),
         shop::image(&ctx.root.join("manifests/shop"))?,
     ];
@@ -176,8 +176,8 @@ fn coredns_below(names: &[&str], programs: &Path) -> Image {
 
 /// The image of the upstream tests, with what their Dockerfile puts into it that tests of networks
 /// run.
-fn agnhost(programs: &Path) -> Result<Image> {
-    let mut image = agnhost_below(&[AGNHOST], programs)?;
+fn agnhost(ctx: &Context, programs: &Path) -> Result<Image> {
+    let mut image = agnhost_below(ctx, &[AGNHOST], programs)?;
     image.link("agnhost", "/usr/bin/agnhost");
     // Tests of entry points call it by this name.
     image.link("agnhost-2", "agnhost");
@@ -185,15 +185,15 @@ fn agnhost(programs: &Path) -> Result<Image> {
 }
 
 /// The same for the suite of network-policy-api, which asks for an older one.
-fn agnhost_npa(programs: &Path) -> Result<Image> {
-    let mut image = agnhost_below(&[AGNHOST_NPA], programs)?;
+fn agnhost_npa(ctx: &Context, programs: &Path) -> Result<Image> {
+    let mut image = agnhost_below(ctx, &[AGNHOST_NPA], programs)?;
     image.script("agnhost", NPA_AGNHOST);
     Ok(image)
 }
 
 /// The layers that both have.
-fn agnhost_below(names: &[&str], programs: &Path) -> Result<Image> {
-    let mut image = tools(names, programs)?;
+fn agnhost_below(ctx: &Context, names: &[&str], programs: &Path) -> Result<Image> {
+    let mut image = tools(ctx, names, programs)?;
     image.next_layer();
     image.program("usr/bin/agnhost", &programs.join("agnhost"));
     for kind in ["crt", "key"] {
@@ -208,7 +208,7 @@ fn agnhost_below(names: &[&str], programs: &Path) -> Result<Image> {
 }
 
 /// Busybox, and the machine's own programs before it in `PATH`.
-fn tools(names: &[&str], programs: &Path) -> Result<Image> {
+fn tools(ctx: &Context, names: &[&str], programs: &Path) -> Result<Image> {
     let mut image = coredns_below(names, programs);
     userland(&mut image)?;
     for (program, name) in TOOLS {
@@ -216,6 +216,7 @@ fn tools(names: &[&str], programs: &Path) -> Result<Image> {
             .with_context(|| format!("no `{program}` on this machine for the test images"))?;
         with_libraries(&mut image, &format!("usr/bin/{name}"), &file)?;
     }
+    iperf::add(ctx, &mut image)?;
     // Busybox's shell prefers busybox's own programs to those above, whose options tests use.
     image.link("bin/sh", "/usr/bin/bash");
     image.link("bin/bash", "/usr/bin/bash");
@@ -270,7 +271,7 @@ pub(super) fn userland(image: &mut Image) -> Result<()> {
 }
 
 /// Puts a program of the machine at `path`, and its libraries where its loader looks for them.
-fn with_libraries(image: &mut Image, path: &str, program: &Path) -> Result<()> {
+pub(super) fn with_libraries(image: &mut Image, path: &str, program: &Path) -> Result<()> {
     image.program(path, program);
     for library in libraries::of(program)? {
         let name = library

@@ -5,6 +5,7 @@
 
 mod go;
 mod images;
+mod iperf;
 mod libraries;
 mod oci;
 mod pins;

@@ -3,6 +3,7 @@
 //! Idempotent, and quick when nothing is missing; every other command calls the part it needs.
 
 mod apt;
+pub mod debian;
 pub mod toolchain;
 
 use anyhow::{Result, bail};

@@ -1,20 +1,17 @@
 //! Debian's kernels, downloaded once into the cache and unpacked there. Nothing of the machine's
 //! own package configuration is touched: apt-get works on lists of our own.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::context::{Context, clean};
-use crate::setup::which;
+use crate::context::Context;
+use crate::setup::debian::{Apt, debian_arch, find};
 use crate::step;
 
 /// The floor, and the newest that a Debian release has: release and the kernel series it carries.
 const WANTED: [(&str, &str); 2] = [("bookworm", "6.1"), ("trixie", "6.12")];
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// The image's name in the cache.
 const IMAGE: &str = "vmlinuz";
@@ -70,37 +67,13 @@ fn meta_package() -> String {
     format!("linux-image-cloud-{}", debian_arch())
 }
 
-fn debian_arch() -> &'static str {
-    match env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
-
 fn download(ctx: &Context, release: &str, series: &str, home: &Path) -> Result<()> {
-    if which("apt-get").is_none() {
-        bail!("this machine has no apt-get");
-    }
-    let mirror = mirror()?;
-    let apt = Apt::new(ctx, release, &mirror)?;
-    ctx.step(
-        &format!("package list of Debian {release}"),
-        apt.get().arg("update"),
-    )?;
-    let package = apt.kernel_package()?;
+    let apt = Apt::new(ctx, &ctx.cache.join("kernels").join(release), release)?;
+    let package = kernel_package(&apt)?;
     if !package.contains(&format!("linux-image-{series}.")) {
         bail!("Debian {release} has {package}, not Linux {series}");
     }
-    let mut get = apt.get();
-    get.args(["download", &package]).current_dir(&apt.dir);
-    ctx.step(&format!("download {package}"), &mut get)?;
-    let archive = find(&apt.dir, |name| name.ends_with(".deb"))
-        .with_context(|| format!("apt-get left no package in {}", apt.dir.display()))?;
-    let unpacked = apt.dir.join("unpacked");
-    let mut unpack = Command::new("dpkg-deb");
-    unpack.arg("-x").arg(&archive).arg(&unpacked);
-    ctx.step(&format!("unpack {package}"), &mut unpack)?;
+    let unpacked = apt.unpack(ctx, &package)?;
     let image = find(&unpacked.join("boot"), |name| name.starts_with("vmlinuz-"))
         .with_context(|| format!("{package} holds no kernel image"))?;
     fs::create_dir_all(home).with_context(|| format!("cannot make {}", home.display()))?;
@@ -111,7 +84,7 @@ fn download(ctx: &Context, release: &str, series: &str, home: &Path) -> Result<(
     }
     // Last: with the image there, the rest is taken to be there.
     keep(&image, &home.join(IMAGE))?;
-    fs::remove_dir_all(&apt.dir).with_context(|| format!("cannot remove {}", apt.dir.display()))
+    apt.remove()
 }
 
 fn keep(found: &Path, at: &Path) -> Result<()> {
@@ -132,93 +105,16 @@ fn find_below(dir: &Path, name: &str) -> Option<PathBuf> {
     })
 }
 
-/// A Debian mirror: `WEIR_DEBIAN_MIRROR`, else the one that this machine uses itself.
-fn mirror() -> Result<String> {
-    if let Some(mirror) = env::var("WEIR_DEBIAN_MIRROR")
-        .ok()
-        .filter(|m| !m.is_empty())
-    {
-        return Ok(mirror);
-    }
-    let list = step::output_of(Command::new("apt-get").args([
-        "indextargets",
-        "--format",
-        "$(REPO_URI) $(ORIGIN) $(COMPONENT)",
-    ]))
-    .unwrap_or_default();
-    mirror_in(&list).context(
-        "this machine's apt-get has no Debian mirror: name one in WEIR_DEBIAN_MIRROR (an URL, \
-         as in a line of sources.list), and install debian-archive-keyring",
-    )
-}
-
-/// The first of Debian's own archives, but for the one of security updates, in what `apt-get
-/// indextargets` says.
-fn mirror_in(list: &str) -> Option<String> {
-    list.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        let (uri, origin, component) = (fields.next()?, fields.next()?, fields.next()?);
-        let own = origin == "Debian" && component == "main" && !uri.contains("security");
-        own.then(|| uri.trim_end_matches('/').to_owned())
-    })
-}
-
-/// apt-get with configuration, lists and cache of its own.
-struct Apt {
-    dir: PathBuf,
-}
-
-impl Apt {
-    fn new(ctx: &Context, release: &str, mirror: &str) -> Result<Self> {
-        let dir = ctx.cache.join("kernels").join(release);
-        let _ = fs::remove_dir_all(&dir);
-        for sub in ["state/lists/partial", "cache/archives/partial"] {
-            let dir = dir.join(sub);
-            fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        }
-        if !Path::new(KEYRING).is_file() {
-            bail!("{KEYRING} is missing: install debian-archive-keyring");
-        }
-        let arch = debian_arch();
-        let line = format!("deb [arch={arch} signed-by={KEYRING}] {mirror} {release} main\n");
-        fs::write(dir.join("sources.list"), line).context("cannot write a sources.list")?;
-        Ok(Self { dir })
-    }
-
-    fn get(&self) -> Command {
-        self.command("apt-get")
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let dir = self.dir.display();
-        let mut cmd = clean(Command::new(program));
-        cmd.env("LC_ALL", "C");
-        for option in [
-            format!("Dir::Etc::sourcelist={dir}/sources.list"),
-            "Dir::Etc::sourceparts=-".to_owned(),
-            format!("Dir::State={dir}/state"),
-            format!("Dir::Cache={dir}/cache"),
-            format!("APT::Architecture={}", debian_arch()),
-            "Acquire::Languages=none".to_owned(),
-            // Not root's sandbox user: it could not write here, and this is the user's own place.
-            "APT::Sandbox::User=".to_owned(),
-        ] {
-            cmd.args(["-o", &option]);
-        }
-        cmd
-    }
-
-    /// The package that the meta-package depends on: `linux-image-6.1.0-N-cloud-amd64`.
-    fn kernel_package(&self) -> Result<String> {
-        let meta = meta_package();
-        let shown =
-            step::output_of(
-                self.command("apt-cache")
-                    .args(["show", "--no-all-versions", &meta]),
-            )
-            .with_context(|| format!("apt-cache knows no {meta}"))?;
-        dependency(&shown).with_context(|| format!("{meta} depends on no kernel"))
-    }
+/// The package that the meta-package depends on: `linux-image-6.1.0-N-cloud-amd64`.
+fn kernel_package(apt: &Apt) -> Result<String> {
+    let meta = meta_package();
+    let shown =
+        step::output_of(
+            apt.command("apt-cache")
+                .args(["show", "--no-all-versions", &meta]),
+        )
+        .with_context(|| format!("apt-cache knows no {meta}"))?;
+    dependency(&shown).with_context(|| format!("{meta} depends on no kernel"))
 }
 
 fn dependency(shown: &str) -> Option<String> {
@@ -229,33 +125,9 @@ fn dependency(shown: &str) -> Option<String> {
         .then(|| package.to_owned())
 }
 
-fn find(dir: &Path, wanted: impl Fn(&str) -> bool) -> Option<PathBuf> {
-    fs::read_dir(dir)
-        .ok()?
-        .flatten()
-        .find(|entry| wanted(&entry.file_name().to_string_lossy()))
-        .map(|entry| entry.path())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{dependency, mirror_in};
-
-    #[test]
-    fn the_mirror_is_debians_own_and_not_that_of_security_updates() {
-        let list = "https://other.example/apt Other main\n\
-                    http://mirror.example/debian-security/ Debian main\n\
-                    http://mirror.example/debian/ Debian contrib\n\
-                    http://mirror.example/debian/ Debian main\n";
-        assert_eq!(
-            mirror_in(list).as_deref(),
-            Some("http://mirror.example/debian")
-        );
-        assert_eq!(
-            mirror_in("http://archive.example/ubuntu Ubuntu main\n"),
-            None
-        );
-    }
+    use super::dependency;
 
     #[test]
     fn the_meta_package_names_the_kernel() {
