@@ -78,11 +78,13 @@ pub async fn up(args: &UpArgs) -> Result<ExitCode> {
         "a cluster needs namespaces, mounts and cgroups: run it as root"
     );
     let up = Up::begin(args)?;
+    // Before the first thing is made: until then a signal just ends this program.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     let result = tokio::select! {
         result = up.run() => Some(result),
-        _ = tokio::signal::ctrl_c() => None,
+        _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
         _ = hang_up.recv() => None,
     };
