@@ -40,6 +40,9 @@ pub struct Places {
     pub bin_dir: PathBuf,
 }
 
+/// What the plugin has in `ipam` below the state directory.
+const IPAM: [&str; 3] = ["store.json", "store.json.tmp", "lock"];
+
 /// One thing that is to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Thing {
@@ -57,7 +60,7 @@ pub enum Thing {
     Pins(PathBuf),
     /// A file, or a link to one.
     File(PathBuf),
-    /// A directory, with what Weir has put into it.
+    /// A directory in which nothing is left then.
     Directory(PathBuf),
 }
 
@@ -101,8 +104,12 @@ impl Thing {
             Self::Interface(name, _) => netlink.delete_link(name).map(drop).map_err(|e| text(&e)),
             Self::Route(route) => netlink.delete_route(route).map(drop).map_err(|e| text(&e)),
             Self::Filter(filter) => filter.remove().map_err(|e| text(&e)),
-            Self::Pins(path) | Self::Directory(path) => {
+            Self::Pins(path) => {
                 gone(fs::remove_dir_all(path)).map_err(|e| files::named(path, &e).to_string())
+            }
+            // What somebody has put there since stays, and is told of.
+            Self::Directory(path) => {
+                gone(fs::remove_dir(path)).map_err(|e| files::named(path, &e).to_string())
             }
             Self::Conflist(path) | Self::Link(path) | Self::File(path) => {
                 files::remove(path).map(drop).map_err(|e| text(&e))
@@ -170,18 +177,38 @@ impl Survey {
             let found = filters::find(&device.name, device.index)?;
             survey.things.extend(found.into_iter().map(Thing::Filter));
         }
-        survey.things.extend(layouts.into_iter().map(Thing::Pins));
-        survey.add(places.bpffs.clone(), Thing::Directory);
+        let pins = layouts.iter().cloned().map(Thing::Pins);
+        survey.things.extend(pins);
+        survey.add_folder(&places.bpffs, |path| {
+            layouts.iter().any(|layout| layout == path)
+        });
         survey.add(places.socket.clone(), Thing::File);
         for name in [endpoints::NAME, NodeFile::NAME] {
             survey.add(places.state_dir.join(name), Thing::File);
         }
-        survey.add(places.state_dir.join("ipam"), Thing::Directory);
+        let ipam = places.state_dir.join("ipam");
+        let stores = IPAM.map(|name| ipam.join(name));
+        for path in &stores {
+            survey.add(path.clone(), Thing::File);
+        }
+        survey.add_folder(&ipam, |path| stores.iter().any(|store| store == path));
         if binaries::is_our_loopback(&places.bin_dir) {
             survey.add(places.bin_dir.join(binaries::LOOPBACK), Thing::File);
         }
         survey.add(places.bin_dir.join(binaries::PLUGIN), Thing::File);
         Ok(survey)
+    }
+
+    /// A folder that is empty once what is `ours` in it is gone; else it stays, as a path that was
+    /// given by mistake may be one that others use.
+    fn add_folder(&mut self, path: &Path, ours: impl Fn(&Path) -> bool) {
+        let Ok(entries) = fs::read_dir(path) else {
+            return;
+        };
+        let is_ours = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|e| ours(&e.path()));
+        if entries.into_iter().all(is_ours) {
+            self.add(path.to_owned(), Thing::Directory);
+        }
     }
 
     fn add(&mut self, path: PathBuf, thing: fn(PathBuf) -> Thing) {
@@ -220,6 +247,21 @@ fn pods(state_dir: &Path) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_goes_only_if_nothing_but_what_is_ours_is_in_it() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let (ours, folder) = (dir.path().join("v1"), dir.path().to_owned());
+        fs::create_dir(&ours).unwrap();
+        let look = || {
+            let mut survey = Survey::default();
+            survey.add_folder(&folder, |path| path == ours);
+            survey.things
+        };
+        assert_eq!(look(), [Thing::Directory(folder.clone())]);
+        fs::write(folder.join("cilium"), "").unwrap();
+        assert_eq!(look(), []);
+    }
 
     #[test]
     fn only_pairs_with_names_that_the_plugin_gives_are_ours() {
