@@ -60,7 +60,7 @@ pub struct E2eArgs {
     /// Run only what has no result yet
     #[arg(long)]
     resume: bool,
-    /// Run what has no result yet and, once more, what failed
+    /// Run what has no result yet and, once more, what failed or left itself out
     #[arg(long, conflicts_with = "resume")]
     retry_failed: bool,
     /// Show what would be run and what not, and why

@@ -135,7 +135,7 @@ impl Results {
             .filter(|spec| match (resume, self.get(spec)) {
                 (Resume::No, _) | (_, None) => true,
                 (Resume::Missing, Some(_)) => false,
-                (Resume::Failed, Some(known)) => known.last.outcome == Outcome::Failed,
+                (Resume::Failed, Some(known)) => known.last.outcome != Outcome::Passed,
             })
             .cloned()
             .collect()
@@ -177,24 +177,25 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_run_does_what_has_no_result_and_failed_ones_if_asked() {
+    fn a_resumed_run_does_what_has_no_result_and_what_did_not_pass_if_asked() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut results = Results::open(dir.path()).expect("results");
         results.add(ended("good", Outcome::Passed)).expect("kept");
         results.add(ended("bad", Outcome::Failed)).expect("kept");
+        results.add(ended("out", Outcome::Skipped)).expect("kept");
         drop(results);
 
         let results = Results::open(dir.path()).expect("results");
-        let run: Vec<Spec> = ["bad", "good", "new"]
+        let run: Vec<Spec> = ["bad", "good", "new", "out"]
             .iter()
             .map(|name| ended(name, Outcome::Passed).spec)
             .collect();
         assert_eq!(names(&results.remaining(&run, Resume::Missing)), ["new"]);
         assert_eq!(
             names(&results.remaining(&run, Resume::Failed)),
-            ["bad", "new"]
+            ["bad", "new", "out"]
         );
-        assert_eq!(results.remaining(&run, Resume::No).len(), 3);
+        assert_eq!(results.remaining(&run, Resume::No).len(), 4);
     }
 
     #[test]
