@@ -33,6 +33,7 @@ use std::{os::unix::process::CommandExt, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     api::Cluster,
@@ -124,7 +125,19 @@ fn exec(args: &ExecArgs) -> Result<ExitCode> {
 
 /// Runs tests; their count is the last line, where `counted`.
 fn tested(counted: bool, tests: impl Future<Output = Result<Count>>) -> Result<ExitCode> {
-    match runtime()?.block_on(tests) {
+    // What is dropped takes its programs along.
+    let until_told = async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            result = tests => Ok(Some(result)),
+            interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| None),
+            _ = terminate.recv() => Ok(None),
+        }
+    };
+    let Some(result) = runtime()?.block_on(until_told)? else {
+        return Ok(INTERRUPTED.into());
+    };
+    match result {
         Ok(count) => {
             if counted {
                 println!("\n{count}");
