@@ -15,6 +15,7 @@ mod install;
 mod kernel;
 mod layout;
 mod live;
+mod maker;
 mod matrix;
 mod output;
 mod policy_list;

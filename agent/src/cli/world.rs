@@ -9,6 +9,7 @@ use weir_manifests::{Located, Manifests, Object, Workload, WorkloadKind};
 use weir_oracle::Cluster;
 
 use super::args::ManifestArgs;
+use super::maker;
 use super::output::{Done, ERROR};
 
 /// Objects, workloads expanded to pods.
@@ -100,7 +101,8 @@ impl World {
                 if self.pods.contains(&first) {
                     return Ok(first);
                 }
-                Err(self.unknown_pod(namespace, name))
+                self.first_made_by(namespace, name)
+                    .ok_or_else(|| self.unknown_pod(namespace, name))
             }
             ([], [workload, ..]) => {
                 Err(format!("{} {namespace}/{name} has no pods", workload.kind))
@@ -112,6 +114,16 @@ impl World {
                 ))
             }
         }
+    }
+
+    /// The first by name of the Pods that a workload of a live cluster has made.
+    fn first_made_by(&self, namespace: &str, name: &str) -> Option<(String, String)> {
+        let all = self.cluster.pods.iter().map(|pod| &pod.metadata);
+        let made = all.filter(|pod| {
+            pod.namespace.as_deref() == Some(namespace) && maker::workload(pod) == Some(name)
+        });
+        let pod = made.filter_map(|pod| pod.name.clone()).min()?;
+        Some((namespace.to_owned(), pod))
     }
 
     /// Names the nearest pod or workload, if one is near.
