@@ -223,7 +223,7 @@ fn sixty_four_adds_at_once_are_all_adopted_each_with_a_slot_of_its_own() {
     let lab = Lab::builder()
         .nodes(1)
         .agent_arg("--adopt-timeout")
-        .agent_arg("60s");
+        .agent_arg("25s");
     let lab = lab.start().unwrap();
     let node = &lab.nodes[0];
     let sandboxes: Vec<Sandbox> = (0..64)
