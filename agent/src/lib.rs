@@ -10,6 +10,7 @@
 //! Every event goes to the engine, which takes in what has piled up, compiles once, and performs
 //! the writes in a safe order. Nothing is removed before the source has synced.
 
+mod causes;
 pub mod cli;
 pub mod cluster;
 pub mod cni;

@@ -1,6 +1,7 @@
 //! Puts the tc programs on devices: by pinned tcx links where the kernel has them, else by clsact
 //! filters at a fixed place. Ours stands first, so that no other program decides before policy.
 
+use crate::causes::chain;
 use std::{
     mem,
     sync::atomic::{AtomicU64, Ordering},
@@ -15,9 +16,7 @@ use aya::programs::{
 use nix::net::if_::if_nametoindex;
 
 use super::{
-    Error,
-    error::chain,
-    links,
+    Error, links,
     pins::{self, Pins},
 };
 

@@ -1,5 +1,6 @@
 //! Puts the socket programs on a cgroup, by pinned links.
 
+use crate::causes::chain;
 use std::{
     fs::{self, File},
     os::fd::AsFd as _,
@@ -14,7 +15,6 @@ use weir_net::bpf::{self, LinkTarget};
 
 use super::{
     Error,
-    error::chain,
     pins::{self, Pins},
 };
 

@@ -1,5 +1,6 @@
 //! What can go wrong with the kernel, each naming its object and the remedy.
 
+use crate::causes::chain;
 use std::{io, path::PathBuf};
 
 use super::sizes::Shortage;
@@ -122,20 +123,6 @@ fn errno(error: &aya::maps::MapError) -> Option<i32> {
         source = e.source();
     }
     None
-}
-
-/// The error with all its causes, each once.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(e) = source {
-        let cause = e.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-        source = e.source();
-    }
-    text
 }
 
 #[cfg(test)]

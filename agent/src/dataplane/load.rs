@@ -5,6 +5,7 @@
 //! another order at each load.) Where the hash differs, every program is loaded, and pinned in the
 //! place of the former one.
 
+use crate::causes::chain;
 use std::{fs, path::PathBuf};
 
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel, programs::Program};
@@ -13,7 +14,6 @@ use weir_net::bpf;
 
 use super::{
     Error,
-    error::chain,
     pins::{self, Pins},
     resize,
     sizes::{self, MapLimits, Sizes},

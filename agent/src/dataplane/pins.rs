@@ -18,7 +18,15 @@ use weir_abi::LAYOUT_VERSION;
 use super::Error;
 
 /// `BPF_FS_MAGIC` (linux/magic.h).
-pub const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+/// Whether a path is in a BPF file system.
+///
+/// # Errors
+/// The kernel's.
+pub fn is_bpffs(path: &Path) -> nix::Result<bool> {
+    Ok(statfs(path)?.filesystem_type().0 as i64 == BPF_FS_MAGIC)
+}
 
 /// Paths of pinned objects.
 #[derive(Clone, Debug)]
@@ -49,10 +57,7 @@ impl Pins {
             // The first is made before the check, for it may be what is to be checked.
             fs::create_dir_all(dir).map_err(|e| Error::pin(dir, format!("{e}: {MOUNT_HINT}")))?;
         }
-        let kind = statfs(&self.root)
-            .map_err(|e| Error::pin(&self.root, e))?
-            .filesystem_type();
-        if kind.0 as i64 != BPF_FS_MAGIC {
+        if !is_bpffs(&self.root).map_err(|e| Error::pin(&self.root, e))? {
             return Err(Error::pin(
                 &self.root,
                 format!("not a BPF file system: {MOUNT_HINT}"),

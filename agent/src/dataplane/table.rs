@@ -41,7 +41,7 @@ pub(super) fn open(pins: &Pins, name: &'static str) -> Result<(MapData, u32), Er
 }
 
 fn open_at(path: &Path) -> Result<(MapData, u32), Error> {
-    let named = |e: &MapError| Error::pin(path, super::error::chain(e));
+    let named = |e: &MapError| Error::pin(path, crate::causes::chain(e));
     let data = MapData::from_pin(path).map_err(|e| named(&e))?;
     let size = data.info().map_err(|e| named(&e))?.max_entries();
     Ok((data, size))

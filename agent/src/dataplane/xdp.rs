@@ -1,6 +1,7 @@
 //! The XDP program on uplinks whose driver runs it: it carries on what the tc programs have opened,
 //! so that a device without it works the same, only slower.
 
+use crate::causes::chain;
 use std::{fmt, os::fd::AsFd as _, str::FromStr};
 
 use aya::programs::{Xdp, XdpMode, links::FdLink};
@@ -9,7 +10,6 @@ use weir_net::bpf::{self, LinkTarget};
 
 use super::{
     Error,
-    error::chain,
     pins::{self, Pins},
 };
 

@@ -2,13 +2,10 @@
 
 use std::{fs, io, path::Path};
 
-use nix::{
-    mount::{MsFlags, mount},
-    sys::statfs::statfs,
-};
+use nix::mount::{MsFlags, mount};
 
 use super::{binaries::Outcome, files};
-use crate::dataplane::pins::BPF_FS_MAGIC;
+use crate::dataplane::pins;
 
 /// Mounts a BPF file system at `dir` unless there is one; `dir` is made if it is missing.
 ///
@@ -32,6 +29,5 @@ pub fn ensure(dir: &Path) -> io::Result<Outcome> {
 /// # Errors
 /// The kernel's, naming the path.
 pub fn is_bpffs(path: &Path) -> io::Result<bool> {
-    let kind = statfs(path).map_err(|e| files::named(path, &e.into()))?;
-    Ok(kind.filesystem_type().0 as i64 == BPF_FS_MAGIC)
+    pins::is_bpffs(path).map_err(|e| files::named(path, &e.into()))
 }

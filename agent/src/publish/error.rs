@@ -1,5 +1,7 @@
 //! Why a request was not done.
 
+use crate::causes::chain;
+
 /// Why a request was not done. `what` names the object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -40,7 +42,7 @@ impl Error {
     pub(super) fn of(what: &str, error: kube::Error) -> Self {
         let what = what.to_owned();
         let kube::Error::Api(status) = &error else {
-            let reason = with_causes(&error);
+            let reason = chain(&error);
             return Self::Failed { what, reason };
         };
         let reason = status.message.clone();
@@ -72,18 +74,4 @@ impl Error {
     pub fn is_stale(&self) -> bool {
         matches!(self, Self::Conflict { .. } | Self::NotFound { .. })
     }
-}
-
-/// The error and what is behind it, as hyper's says little by itself.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }

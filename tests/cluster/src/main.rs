@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        // All need a process with a single thread.
+        // Hold and forward need a process with a single thread.
         Command::Hold { hold } => node::hold(&hold)?,
         Command::Forward { netns, to } => forward::forward(&netns, to)?,
         Command::World { netns } => world::serve(&netns)?,

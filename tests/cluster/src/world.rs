@@ -2,7 +2,6 @@
 //! namespace that accept connections. Packets to them leave the nodes, and nothing leaves the machine.
 
 use std::{
-    fs::File,
     io::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener},
     path::Path,
@@ -10,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use nix::sched::{CloneFlags, setns};
+use weir_net::NetNs;
 
 /// What "should provide Internet connection for containers" dials; `google.com` is the same
 /// (`install/coredns.yaml`).
@@ -22,17 +21,15 @@ pub const ADDRESSES: [IpAddr; 2] = [
 /// DNS and HTTP. Nobody says a word there.
 const PORTS: [u16; 2] = [53, 80];
 
-/// Accepts connections in the namespace `netns` until killed; says a line when it does. The process
-/// must have a single thread.
+/// Accepts connections in the namespace `netns` until killed; says a line when it does.
 ///
 /// # Errors
 /// The namespace is gone, or a port is taken.
 pub fn serve(netns: &Path) -> Result<()> {
-    let namespace =
-        File::open(netns).with_context(|| format!("cannot open {}", netns.display()))?;
-    setns(namespace, CloneFlags::CLONE_NEWNET).context("cannot enter the namespace")?;
-    let listeners = PORTS
-        .map(|port| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)))
+    let listen = || PORTS.map(|port| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)));
+    // A socket stays in the namespace that it was opened in.
+    let listeners = NetNs::open(netns)?
+        .run(listen)?
         .into_iter()
         .collect::<io::Result<Vec<_>>>()
         .context("cannot listen")?;

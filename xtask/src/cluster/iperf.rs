@@ -2,19 +2,21 @@
 //! own release, in a folder of its own.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
 use super::oci::Image;
 use crate::context::Context;
-use crate::setup::debian::Apt;
+use crate::setup::debian::{Apt, files_below};
 use crate::setup::which;
 use crate::step;
 
 const RELEASE: &str = "trixie";
 /// The program, and what it is linked to.
 const PACKAGES: [&str; 4] = ["iperf", "libc6", "libgcc-s1", "libstdc++6"];
+/// Folders of these packages that hold nothing of it.
+const NOT_NEEDED: [&str; 3] = ["gconv", "share", "audit"];
 /// Where it is in the image.
 const HOME: &str = "opt/iperf";
 
@@ -66,6 +68,14 @@ fn fetch(ctx: &Context, home: &Path) -> Result<()> {
 /// Copies the program and the shared libraries, each under the name by which it is asked for.
 fn keep_files(dir: &Path, to: &Path) -> Result<()> {
     for path in files_below(dir) {
+        // Modules that the C library loads by name, and helpers, are not needed.
+        let inside = path.strip_prefix(dir).unwrap_or(&path);
+        if inside
+            .iter()
+            .any(|part| NOT_NEEDED.iter().any(|name| part == *name))
+        {
+            continue;
+        }
         let Some(name) = path
             .file_name()
             .map(|name| name.to_string_lossy().into_owned())
@@ -81,23 +91,4 @@ fn keep_files(dir: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn files_below(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        // A link could lead back up.
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            // Modules that the C library loads by name, and helpers, are not needed.
-            if !["gconv", "share", "audit"]
-                .iter()
-                .any(|name| entry.file_name() == *name)
-            {
-                found.extend(files_below(&entry.path()));
-            }
-        } else {
-            found.push(entry.path());
-        }
-    }
-    found
 }

@@ -138,6 +138,20 @@ impl Apt {
     }
 }
 
+/// All files in a folder and below.
+pub fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        // A link could lead back up.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(files_below(&entry.path()));
+        } else {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
 /// A file of a folder.
 pub fn find(dir: &Path, wanted: impl Fn(&str) -> bool) -> Option<PathBuf> {
     fs::read_dir(dir)

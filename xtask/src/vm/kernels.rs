@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use crate::context::Context;
-use crate::setup::debian::{Apt, debian_arch, find};
+use crate::setup::debian::{Apt, debian_arch, files_below, find};
 use crate::step;
 
 /// The floor, and the newest that a Debian release has: release and the kernel series it carries.
@@ -77,9 +77,10 @@ fn download(ctx: &Context, release: &str, series: &str, home: &Path) -> Result<(
     let image = find(&unpacked.join("boot"), |name| name.starts_with("vmlinuz-"))
         .with_context(|| format!("{package} holds no kernel image"))?;
     fs::create_dir_all(home).with_context(|| format!("cannot make {}", home.display()))?;
+    let files = files_below(&unpacked.join("lib/modules"));
     for module in MODULES {
-        if let Some(found) = find_below(&unpacked.join("lib/modules"), module) {
-            keep(&found, &home.join(module))?;
+        if let Some(found) = files.iter().find(|path| path.ends_with(module)) {
+            keep(found, &home.join(module))?;
         }
     }
     // Last: with the image there, the rest is taken to be there.
@@ -90,19 +91,6 @@ fn download(ctx: &Context, release: &str, series: &str, home: &Path) -> Result<(
 fn keep(found: &Path, at: &Path) -> Result<()> {
     fs::rename(found, at)
         .with_context(|| format!("cannot move {} to {}", found.display(), at.display()))
-}
-
-/// A file of that name in `dir` or below.
-fn find_below(dir: &Path, name: &str) -> Option<PathBuf> {
-    fs::read_dir(dir).ok()?.flatten().find_map(|entry| {
-        let path = entry.path();
-        // A link could lead back up.
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            find_below(&path, name)
-        } else {
-            (entry.file_name() == name).then_some(path)
-        }
-    })
 }
 
 /// The package that the meta-package depends on: `linux-image-6.1.0-N-cloud-amd64`.

@@ -9,7 +9,8 @@ use weir_abi::{
     map::WORKING_MEMORY,
 };
 
-use crate::dataplane::{Error, error::chain, load, pins::Pins};
+use crate::causes::chain;
+use crate::dataplane::{Error, load, pins::Pins};
 
 /// Where a packet is met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

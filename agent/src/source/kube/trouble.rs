@@ -3,6 +3,8 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::Error;
 
+use crate::causes::chain;
+
 /// What was asked of the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
@@ -89,20 +91,6 @@ pub(super) fn text(resource: &str, verb: Verb, error: &Error) -> String {
         }
         other => format!("{what}: {}", chain(other)),
     }
-}
-
-/// An error with its causes, none of them twice.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
