@@ -183,7 +183,8 @@ impl Policy {
         self.settle_at
     }
 
-    /// Ingress and egress of a slot, as they are in the kernel.
+    /// Ingress and egress of a slot, as they are in the kernel; the policies' names are those of the
+    /// last plan that got there.
     pub fn directions(&self, slot: u32) -> [Direction; 2] {
         let (ingress, egress) = PolicySlot::unpack(self.maps.actual().slot(slot).groups);
         let [by_ingress, by_egress] = self.index.isolated_by(slot);

@@ -45,6 +45,7 @@ impl Index {
         let mut known: HashMap<Judgement, [Option<Number>; 2]> = HashMap::new();
         let mut former = Vec::new();
         for slot in std::mem::take(&mut self.dirty.endpoints) {
+            self.judged.insert(slot);
             let subjects = match self.endpoints.get(&slot) {
                 None => None,
                 Some(Endpoint { local, .. }) if local.pod.is_none() => Some([Subject::Open; 2]),

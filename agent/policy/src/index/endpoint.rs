@@ -158,8 +158,26 @@ impl Index {
     }
 
     /// The policies that isolate a local endpoint, for (ingress, egress), in the order of their
-    /// names; empty where none does, and for a slot that is not in use.
-    pub fn isolated_by(&self, slot: u32) -> [Vec<ObjectName>; 2] {
+    /// names, as they were when [`Index::settled`] was last called; empty where none does, and for a
+    /// slot that is not in use.
+    pub fn isolated_by(&self, slot: u32) -> [&[ObjectName]; 2] {
+        let names = self.isolated_by.get(&slot);
+        Direction::ALL.map(|direction| names.map_or(&[][..], |names| &names[direction.index()]))
+    }
+
+    /// Notes by which policies the endpoints are isolated that were judged again.
+    pub(super) fn note_isolation(&mut self) {
+        for slot in std::mem::take(&mut self.judged) {
+            let names = self.isolating(slot);
+            if names.iter().all(Vec::is_empty) {
+                self.isolated_by.remove(&slot);
+            } else {
+                self.isolated_by.insert(slot, names);
+            }
+        }
+    }
+
+    fn isolating(&self, slot: u32) -> [Vec<ObjectName>; 2] {
         let pod = self.endpoints.get(&slot).and_then(|e| e.pod.as_ref());
         let selecting = pod.map(|pod| self.selecting(pod)).unwrap_or_default();
         Direction::ALL.map(|direction| {

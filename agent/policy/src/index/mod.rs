@@ -49,6 +49,9 @@ pub struct Index {
     prefixes: Lpm<Prefix>,
     desired: Desired,
     dirty: Marks,
+    /// The slots that were judged since the last call of [`Index::settled`].
+    judged: BTreeSet<u32>,
+    isolated_by: BTreeMap<u32, [Vec<ObjectName>; 2]>,
 }
 
 /// What has to be looked at again.
@@ -115,6 +118,8 @@ impl Index {
             prefixes: Lpm::default(),
             desired: Desired::default(),
             dirty: Marks::default(),
+            judged: BTreeSet::new(),
+            isolated_by: BTreeMap::new(),
         }
     }
 
@@ -132,6 +137,7 @@ impl Index {
     /// one may be made by [`crate::plan_changes`].
     pub fn settled(&mut self) {
         self.desired.settled();
+        self.note_isolation();
     }
 
     /// Takes in one change.

@@ -340,3 +340,25 @@ fn a_named_port_of_a_deny_rule_is_every_port_of_an_unknown_pod_but_not_what_has_
     }
     assert!(allowed(Proto::ICMP, 0));
 }
+
+#[test]
+fn the_policies_that_isolate_are_those_in_force_and_not_those_that_are_still_to_be_written() {
+    let mut index = shop();
+    let isolating = |index: &Index| {
+        let [ingress, egress] = index.isolated_by(1);
+        [ingress, egress].map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let nobody: [Vec<String>; 2] = Default::default();
+    assert_eq!(isolating(&index), nobody, "nothing was written");
+    let _ = index.compile();
+    assert_eq!(isolating(&index), nobody, "compiled is not written");
+    index.settled();
+    let by_one = [vec!["shop/web-to-db".to_owned()], vec![]];
+    assert_eq!(isolating(&index), by_one);
+    let name = ObjectName::new("shop", "web-to-db");
+    let _ = index.apply(Event::DeletePolicy(name));
+    assert_eq!(isolating(&index), by_one, "the kernel still has it");
+    let _ = index.compile();
+    index.settled();
+    assert_eq!(isolating(&index), nobody);
+}
