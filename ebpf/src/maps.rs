@@ -12,7 +12,7 @@ use weir_abi::Addr;
 use weir_abi::counter;
 use weir_abi::endpoint::Endpoint;
 use weir_abi::map::*;
-use weir_abi::node::{NetnsOwner, NodeAddr, NodeCidr, UplinkInfo, config};
+use weir_abi::node::{NetnsOwner, NodeAddr, NodeCidr, UplinkInfo, config, node_cidr};
 use weir_abi::policy::{
     ClassId, Decision, DecisionKey, IdKey, Interval, LpmKey, PolicySlot, RuleId, RuleInfo,
 };
@@ -245,7 +245,9 @@ pub fn is_uplink_mac(ifindex: u32, mac: [u8; 6]) -> bool {
 /// Whether an address is a pod's or a node's of the cluster.
 #[inline(always)]
 pub fn is_in_cluster(addr: &Addr) -> bool {
-    NODE_CIDRS_MAP.get(lpm(&LpmKey::host(*addr))).is_some()
+    NODE_CIDRS_MAP
+        .get(lpm(&LpmKey::host(*addr)))
+        .is_some_and(|cidr| cidr.flags & node_cidr::EXTERNAL == 0)
 }
 
 /// Whether an address is another node's own: those stand among the prefixes without an uplink.

@@ -57,7 +57,15 @@ impl Node {
         let map = self.ebpf.map_mut("NODE_CIDRS").unwrap();
         LpmTrie::try_from(map)
             .unwrap()
-            .insert(&key, NodeCidr { node: 1, ifindex }, 0)
+            .insert(
+                &key,
+                NodeCidr {
+                    node: 1,
+                    ifindex,
+                    ..NodeCidr::default()
+                },
+                0,
+            )
             .unwrap();
     }
 

@@ -190,13 +190,7 @@ fn uplink_info(uplink: &Uplink, facts: Facts<'_>, internal: &[IpAddr]) -> Uplink
 
 fn own_node(node: &NodeView, facts: Facts<'_>, desired: &mut Desired) {
     for cidr in &node.pod_cidrs {
-        desired.node_cidrs.insert(
-            key(*cidr),
-            NodeCidr {
-                node: 0,
-                ifindex: 0,
-            },
-        );
+        desired.node_cidrs.insert(key(*cidr), NodeCidr::default());
         // What is no pod of this node goes nowhere, instead of round between us and a router.
         let mut refuse = Route::to(*cidr);
         refuse.kind = RouteKind::Unreachable;
@@ -239,7 +233,7 @@ fn without_cidr(name: &str, pools: &Pools) -> String {
 fn other_node(node: &NodeView, uplinks: &[Uplink], desired: &mut Desired) {
     let own = NodeCidr {
         node: number(&node.name),
-        ifindex: 0,
+        ..NodeCidr::default()
     };
     for ip in &node.internal_ips {
         desired.node_cidrs.insert(LpmKey::host((*ip).into()), own);
@@ -260,6 +254,7 @@ fn other_node(node: &NodeView, uplinks: &[Uplink], desired: &mut Desired) {
             NodeCidr {
                 node: number(&node.name),
                 ifindex,
+                ..NodeCidr::default()
             },
         );
         match (hop, uplink) {

@@ -76,10 +76,25 @@ pub mod config {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NodeCidr {
-    /// Number of the node, 0 for this one.
+    /// Number of the node, 0 for this one and for what is no node's.
     pub node: u32,
-    /// Uplink towards it (native routing), by interface index; 0: let the stack route.
+    /// Uplink towards it (native routing), or the overlay's device, by interface index; 0: let the
+    /// stack route.
     pub ifindex: u32,
+    /// Bits of [`node_cidr`].
+    pub flags: u32,
+    /// Always zero.
+    pub zero: u32,
+    /// The node's address that tunnels end at, and come from; `::` for none.
+    pub tunnel: Addr,
+}
+
+/// Bits of [`NodeCidr::flags`].
+pub mod node_cidr {
+    /// By the overlay: `ifindex` is its device.
+    pub const OVERLAY: u32 = 1;
+    /// Outside the cluster, and reached from pods' own addresses (`--non-masquerade-cidrs`).
+    pub const EXTERNAL: u32 = 2;
 }
 
 crate::pod!(NodeAddr, NodeCidr, UplinkInfo, NetnsOwner);

@@ -45,7 +45,7 @@ fn endpoint_and_node_types_have_their_pinned_layout() {
     assert_eq!(size_of::<Endpoint>(), 16 + 16 + 4 * 4 + 6 + 6 + 4);
     assert_eq!(offset_of!(Endpoint, pod_mac), 48);
     assert_eq!(size_of::<NodeAddr>(), 4);
-    assert_eq!(size_of::<NodeCidr>(), 8);
+    assert_eq!(size_of::<NodeCidr>(), 32);
     assert_eq!(size_of::<UplinkInfo>(), 16 + 16 + 6 + 2);
     assert_eq!(size_of::<NetnsOwner>(), 16 + 16 + 4 + 4);
 }

@@ -79,13 +79,7 @@ fn another_nodes_cidrs_are_routed_by_its_address_of_the_same_family() {
     );
     assert!(desired.routes.iter().all(|r| r.protocol == PROTOCOL));
     let cidr = |text| desired.node_cidrs[&key(net(text))];
-    assert_eq!(
-        cidr("10.0.1.0/24"),
-        NodeCidr {
-            node: 0,
-            ifindex: 0
-        }
-    );
+    assert_eq!(cidr("10.0.1.0/24"), NodeCidr::default());
     assert_eq!(cidr("fd00:2::/64").ifindex, 2);
     assert_ne!(cidr("fd00:2::/64").node, 0);
     assert!(desired.problems.is_empty(), "{:?}", desired.problems);
