@@ -85,7 +85,7 @@ enum Chore {
         /// Only tests whose name contains this
         filter: Option<String>,
     },
-    /// Measure what things cost: `bench policy`
+    /// Measure what things cost: `bench policy`, `bench services`, `bench network`
     ///
     /// Everything after `bench` goes to `weir-bench`, which runs as root; see `bench --help`.
     #[command(disable_help_flag = true)]

@@ -7,6 +7,7 @@ mod change;
 mod compile;
 mod flow;
 mod machine;
+mod network;
 mod pins;
 mod services;
 mod stats;
@@ -30,6 +31,8 @@ enum Bench {
     Policy(PolicyArgs),
     /// Requests through Services, programming them, and memory, beside kube-proxy's rules
     Services(services::ServicesArgs),
+    /// Packets between pods, on one node and across nodes, beside plain routing and a bridge
+    Network(network::NetworkArgs),
     /// Answers requests (internal)
     #[command(hide = true)]
     ServicesServer {
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Bench::Policy(args) => policy(&args),
         Bench::PolicyCompile(size) => compile::child(&size),
         Bench::Services(args) => show(&services::runs(&args), args.json),
+        Bench::Network(args) => show(&network::runs(&args), args.json),
         Bench::ServicesServer { port, cpu } => services::serve(port, cpu),
         Bench::ServicesClient { cpu } => services::ask(cpu),
     };

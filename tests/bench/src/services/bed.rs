@@ -211,49 +211,57 @@ fn client_args(cpu: usize) -> Vec<String> {
         .to_vec()
 }
 
+/// A namespace behind a node that only routes, in the subnet 10.244.`subnet`.0/24: the node has .1 on
+/// the device `name`, the namespace .2 on its `eth0`.
+pub fn behind(lab: &Lab, node: usize, name: &str, subnet: u8) -> Result<Arc<Control>> {
+    let place = lab.nodes[node].place();
+    let inside = Place {
+        net: None,
+        ..place.clone()
+    }
+    .with_new_net()
+    .in_cgroup(&lab.cgroup().join("uncovered"))?;
+    let control = Control::start(&format!("bench/{name}"), inside)?;
+    // It answers only once it is in its namespace.
+    control.listen(&[])?;
+    let pid = control.pid().to_string();
+    ip(
+        &place,
+        &format!("link add {name} type veth peer name eth0 netns {pid}"),
+    )?;
+    ip(&place, &format!("addr add 10.244.{subnet}.1/24 dev {name}"))?;
+    ip(&place, &format!("link set {name} up"))?;
+    let inside = Place::of_process(control.pid())?;
+    for args in [
+        format!("addr add 10.244.{subnet}.2/24 dev eth0"),
+        "link set eth0 up".to_owned(),
+        format!("route add default via 10.244.{subnet}.1"),
+    ] {
+        ip(&inside, &args)?;
+    }
+    Ok(Arc::new(control))
+}
+
+/// Lets a node that has no agent route.
+pub fn forward(place: &Place) -> Result<()> {
+    let args = ["-qw", "net.ipv4.ip_forward=1"];
+    run(place, "sysctl", &args, b"", LIMIT).map(drop)
+}
+
+/// ip(8) in a place; the arguments have no spaces within.
+pub fn ip(place: &Place, args: &str) -> Result<()> {
+    let args: Vec<&str> = args.split(' ').collect();
+    run(place, "ip", &args, b"", LIMIT).map(drop)
+}
+
 impl Router {
     fn new(lab: &Lab, node: usize, cpu: usize) -> Result<Self> {
-        let place = lab.nodes[node].place();
-        run(
-            &place,
-            "sysctl",
-            &["-qw", "net.ipv4.ip_forward=1"],
-            b"",
-            LIMIT,
-        )?;
+        forward(&lab.nodes[node].place())?;
         let home = lab.cgroup().join("uncovered");
-        let end = |name: &str, subnet: u8| -> Result<Arc<Control>> {
-            let inside = Place {
-                net: None,
-                ..place.clone()
-            }
-            .with_new_net()
-            .in_cgroup(&home)?;
-            let control = Control::start(&format!("bench/{name}"), inside)?;
-            // It answers only once it is in its namespace.
-            control.listen(&[])?;
-            let pid = control.pid().to_string();
-            let ip = |args: &str| {
-                let args: Vec<&str> = args.split(' ').collect();
-                run(&place, "ip", &args, b"", LIMIT)
-            };
-            ip(&format!(
-                "link add {name} type veth peer name eth0 netns {pid}"
-            ))?;
-            ip(&format!("addr add 10.244.{subnet}.1/24 dev {name}"))?;
-            ip(&format!("link set {name} up"))?;
-            let inside = Place::of_process(control.pid())?;
-            for args in [
-                format!("addr add 10.244.{subnet}.2/24 dev eth0"),
-                "link set eth0 up".to_owned(),
-                format!("route add default via 10.244.{subnet}.1"),
-            ] {
-                let args: Vec<&str> = args.split(' ').collect();
-                run(&inside, "ip", &args, b"", LIMIT)?;
-            }
-            Ok(Arc::new(control))
-        };
-        let ends = [end("server", 8)?, end("client", 9)?];
+        let ends = [
+            behind(lab, node, "server", 8)?,
+            behind(lab, node, "client", 9)?,
+        ];
         let serving = home.join(format!("router-server-{node}"));
         let at = |end: &Control| Place::of_process(end.pid());
         let server = Running::start(&server_args(cpu), at(&ends[0])?, serving.clone())?;

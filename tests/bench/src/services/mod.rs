@@ -1,6 +1,6 @@
 //! `bench services`: what a Service costs a request, what programming costs, and what memory.
 
-mod bed;
+pub mod bed;
 mod load;
 mod memory;
 mod peer;
