@@ -13,7 +13,7 @@ use weir_abi::{Addr, PortBe, Proto};
 use crate::packet::{Bytes, Kind, Packet};
 use crate::scratch::{Hook, Mode, Scratch, Target};
 use crate::skb::{Failed, Skb};
-use crate::{checksum, maps, service};
+use crate::{checksum, maps, overlay, service};
 
 /// The IPv4 option: copied on fragmentation, class 0, number 30.
 const OPTION_V4: u8 = 0x9e;
@@ -37,7 +37,9 @@ fn is_on() -> bool {
 #[inline(never)]
 pub fn takes(s: &mut Scratch) -> u32 {
     let p = &s.packet;
-    if !is_on() || p.proto.0 != Proto::TCP.0 || maps::uplink_to(&s.out.dst) == 0 {
+    let uplink = maps::uplink_to(&s.out.dst);
+    // What comes by the overlay comes from its node: the client's own address would be a forged one.
+    if !is_on() || p.proto.0 != Proto::TCP.0 || uplink == 0 || uplink == overlay::ifindex() {
         return 0;
     }
     // A client that is a pod or a node may be at the backend's own node, which takes no such source

@@ -181,6 +181,17 @@ pub fn uplink_to(addr: &Addr) -> u32 {
         .map_or(0, |cidr| cidr.ifindex)
 }
 
+/// Copies what is known of the node whose pods' prefix, or own address, holds an address; whether
+/// there is one.
+#[inline(always)]
+pub fn node_cidr(addr: &Addr, to: &mut NodeCidr) -> bool {
+    let Some(found) = NODE_CIDRS_MAP.get(lpm(&LpmKey::host(*addr))) else {
+        return false;
+    };
+    copy(found, to);
+    true
+}
+
 /// The node's address of a family on an uplink, which must be one; `::` for none.
 #[inline(always)]
 pub fn uplink_addr(ifindex: u32, v4: bool) -> Addr {

@@ -5,7 +5,7 @@ use weir_abi::Addr;
 use weir_abi::conntrack::flags;
 use weir_abi::counter::Counter;
 
-use crate::{dsr, maps, source};
+use crate::{dsr, maps, overlay, source};
 use crate::outcome::Outcome;
 use crate::scratch::{Hook, Local, Mode, Scratch};
 use crate::skb::{Failed, Skb};
@@ -63,13 +63,18 @@ pub fn way(skb: Skb, s: &Scratch) -> u32 {
         if s.entry.flags & flags::NAT != 0 {
             return s.entry.uplink;
         }
+        // A node's address whose packets came by the overlay: bare, it would be taken for forged there.
+        let device = overlay::towards(&s.out.dst);
+        if device != 0 {
+            return device;
+        }
         // The stack has not seen the question either.
         let uplink = towards(skb, s);
         let known = !maps::uplink_addr(uplink, s.packet.family == 4).is_none();
         return if known { uplink } else { 0 };
     }
     if s.hook == Hook::FROM_POD {
-        return maps::uplink_to(&s.out.dst);
+        return overlay::or_uplink_to(&s.out.dst);
     }
     if maps::is_node_addr(&s.out.dst) {
         return if s.hook == Hook::TO_UPLINK { NO_ROUTE } else { 0 };

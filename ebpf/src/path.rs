@@ -8,7 +8,8 @@ use crate::packet::{self, Frame, Kind};
 use crate::scratch::{Hook, Local, Plan, Scratch, scratch};
 use crate::skb::{PACKET_HOST, Skb};
 use crate::{
-    answer, conntrack, deliver, flow, fragment, icmp_error, maps, nat, neighbour, outside, source,
+    answer, conntrack, deliver, flow, fragment, icmp_error, maps, nat, neighbour, outside, overlay,
+    source,
 };
 
 /// Ingress of a pod's host interface.
@@ -112,11 +113,52 @@ pub fn from_uplink(ctx: &TcContext) -> Outcome {
     if maps::is_node_addr(&s.packet.tuple.src) {
         return Outcome::drop(Counter::DropOwnSource);
     }
+    if overlay::is_on() {
+        if overlay::is_outer(&s.packet) && maps::is_node_addr(&s.packet.tuple.dst) {
+            // The device unpacks it, and it is met there.
+            return Outcome::Stack;
+        }
+        if overlay::is_behind(&s.packet.tuple.src) {
+            return Outcome::drop(Counter::DropForgedTunnel);
+        }
+    }
     if concerns(s) == 0 {
         return Outcome::Stack;
     }
     if source::is_anothers(&s.packet.tuple.src, skb.ifindex()) {
         return Outcome::drop(Counter::DropOwnSource);
+    }
+    s.from.present = 0;
+    transit(Hook::FROM_UPLINK, skb, s)
+}
+
+/// Ingress of the overlay's device: what other nodes have sent through it.
+#[inline(always)]
+pub fn from_overlay(ctx: &TcContext) -> Outcome {
+    let skb = Skb::new(ctx.skb.skb);
+    let Some(s) = scratch() else {
+        return Outcome::drop(Counter::DropInternal);
+    };
+    // All nodes' devices have one address.
+    if skb.pkt_type() != PACKET_HOST || skb.vlan_present() != 0 {
+        return Outcome::drop(Counter::DropForgedTunnel);
+    }
+    match frame(skb, s) {
+        Frame::Ip => {}
+        Frame::Arp | Frame::Other => return Outcome::drop(Counter::DropOtherProtocol),
+        Frame::Malformed => return Outcome::drop(Counter::DropMalformed),
+    }
+    if source::aliases_v4(&s.packet) {
+        return Outcome::drop(Counter::DropMappedV4);
+    }
+    if maps::is_node_addr(&s.packet.tuple.src) {
+        return Outcome::drop(Counter::DropOwnSource);
+    }
+    if overlay::is_from_owner(skb, s) == 0 {
+        return Outcome::drop(Counter::DropForgedTunnel);
+    }
+    if concerns(s) == 0 {
+        return Outcome::Stack;
     }
     s.from.present = 0;
     transit(Hook::FROM_UPLINK, skb, s)
@@ -145,6 +187,8 @@ pub fn to_uplink(ctx: &TcContext) -> Outcome {
     if !matches!(frame(skb, s), Frame::Ip)
         || source::aliases_v4(&s.packet)
         || !maps::is_node_addr(&s.packet.tuple.src)
+        // What the overlay's device has packed.
+        || overlay::is_outer(&s.packet)
     {
         return Outcome::Stack;
     }
@@ -207,6 +251,9 @@ fn steps(skb: Skb, s: &mut Scratch) -> Outcome {
         Plan::GO => {}
         Plan::REFUSE => return answer::refuse(skb, s),
         outcome => return Outcome::from_code(outcome),
+    }
+    if overlay::would_forge(s) != 0 {
+        return Outcome::drop(Counter::DropForgedTunnel);
     }
     let denied = flow::judge(s);
     if denied != 0 {

@@ -3,6 +3,8 @@
 //! All access is by copying helpers, which take any offset and check it themselves: no packet
 //! pointer has to survive a helper call, and a packet need not be linear.
 
+mod tunnel;
+
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{

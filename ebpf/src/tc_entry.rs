@@ -7,7 +7,7 @@ use weir_abi::counter::Counter;
 use weir_ebpf::dry_run;
 use weir_ebpf::maps::count;
 use weir_ebpf::outcome::Outcome;
-use weir_ebpf::path;
+use weir_ebpf::{overlay, path};
 
 /// tcx ingress on the host side of a pod's veth pair: what the pod sends.
 #[classifier]
@@ -36,6 +36,22 @@ pub fn to_uplink(ctx: TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     }
     action(&ctx, path::to_uplink(&ctx))
+}
+
+/// tcx ingress on the overlay's device: what other nodes have sent through it.
+#[classifier]
+pub fn from_overlay(ctx: TcContext) -> i32 {
+    action(&ctx, path::from_overlay(&ctx))
+}
+
+/// tcx egress on the overlay's device: gives each packet the node that it goes to. What goes on is
+/// uncounted, as it has been counted where it came in.
+#[classifier]
+pub fn to_overlay(ctx: TcContext) -> i32 {
+    match overlay::send(&ctx) {
+        Outcome::Stack => TC_ACT_UNSPEC,
+        outcome => action(&ctx, outcome),
+    }
 }
 
 /// `TC_ACT_UNSPEC` (-1, TCX_NEXT) and never `TC_ACT_OK` for what goes on: a program after ours

@@ -22,6 +22,7 @@ mod malformed;
 mod node_port;
 mod node_port_dsr;
 mod node_port_snat;
+mod overlay;
 mod own_node;
 mod packets;
 mod paths;

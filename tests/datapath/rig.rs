@@ -11,7 +11,7 @@ use aya::{Ebpf, EbpfLoader};
 use weir_abi::counter::Counter;
 use weir_abi::dry_run::{CB, Report};
 use weir_abi::endpoint::Endpoint;
-use weir_abi::node::NodeAddr;
+use weir_abi::node::{NodeAddr, OVERLAY_MAC};
 use weir_abi::policy::GroupId;
 use weir_agent::dataplane::live::{self, Place};
 
@@ -74,6 +74,9 @@ pub enum Hook {
     FromUplink,
     /// What the node itself sends out of the uplink.
     ToUplink,
+    /// What comes by the overlay's device, and what goes out of it.
+    FromOverlay,
+    ToOverlay,
 }
 
 /// The node.
@@ -84,6 +87,7 @@ pub struct Node {
     pub if_a: u32,
     pub if_b: u32,
     pub if_uplink: u32,
+    pub if_overlay: u32,
 }
 
 /// Runs a test inside a namespace of its own. The namespace has no name: it is gone with the thread,
@@ -144,6 +148,7 @@ impl Node {
             ("weira", MAC_HOST_A),
             ("weirb", MAC_HOST_B),
             ("weirup", MAC_UPLINK),
+            ("weirov", OVERLAY_MAC),
         ] {
             let address = mac(address);
             ip(&format!(
@@ -168,6 +173,7 @@ impl Node {
             if_a: ifindex("weira"),
             if_b: ifindex("weirb"),
             if_uplink: ifindex("weirup"),
+            if_overlay: ifindex("weirov"),
         };
         node.wire();
         node
@@ -241,10 +247,14 @@ impl Node {
     /// The same, with other fields of `__sk_buff` set (by index of the word).
     pub fn run_with(&mut self, hook: Hook, packet: &[u8], set: impl FnOnce(&mut [u32])) -> Run {
         let Place {
-            hook,
+            hook: judge,
             ifindex,
             ingress_ifindex,
         } = self.place(hook);
+        let name = match hook {
+            Hook::ToOverlay => "to_overlay",
+            _ => judge.program(),
+        };
         let mut ctx = [0u32; skb::WORDS];
         ctx[skb::MARK] = 0x1234;
         ctx[skb::PRIORITY] = 7;
@@ -254,7 +264,7 @@ impl Node {
         let ctx: Vec<u8> = ctx.iter().flat_map(|w| w.to_ne_bytes()).collect();
         let mut ctx_out = vec![0u8; ctx.len()];
         let mut out = vec![0u8; packet.len() + 256];
-        let program = self.program(hook.program());
+        let program = self.program(name);
         let result = program
             .test_run(TestRunOptions {
                 data_in: Some(packet),
@@ -292,6 +302,9 @@ impl Node {
             Hook::NodeToB => (live::Hook::ToPod, self.if_b, 0),
             Hook::FromUplink => (live::Hook::FromUplink, self.if_uplink, self.if_uplink),
             Hook::ToUplink => (live::Hook::ToUplink, self.if_uplink, 0),
+            Hook::FromOverlay | Hook::ToOverlay => {
+                (live::Hook::FromOverlay, self.if_overlay, self.if_overlay)
+            }
         };
         Place {
             hook,
@@ -318,7 +331,14 @@ impl Node {
 
     /// How many instructions the verifier has walked through to accept each program.
     pub fn verified(&mut self) -> Vec<(&'static str, u32)> {
-        let programs = ["from_pod", "to_pod", "from_uplink", "to_uplink"];
+        let programs = [
+            "from_pod",
+            "to_pod",
+            "from_uplink",
+            "to_uplink",
+            "from_overlay",
+            "to_overlay",
+        ];
         let count = |name| {
             let program = self.program(name);
             (

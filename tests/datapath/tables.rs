@@ -53,19 +53,20 @@ impl Node {
     }
 
     pub fn node_cidr(&mut self, addr: Addr, len: u8, ifindex: u32) {
+        let value = NodeCidr {
+            node: 1,
+            ifindex,
+            ..NodeCidr::default()
+        };
+        self.owner(addr, len, value);
+    }
+
+    pub fn owner(&mut self, addr: Addr, len: u8, value: NodeCidr) {
         let key = lpm(&LpmKey::prefix(addr, len));
         let map = self.ebpf.map_mut("NODE_CIDRS").unwrap();
         LpmTrie::try_from(map)
             .unwrap()
-            .insert(
-                &key,
-                NodeCidr {
-                    node: 1,
-                    ifindex,
-                    ..NodeCidr::default()
-                },
-                0,
-            )
+            .insert(&key, value, 0)
             .unwrap();
     }
 
@@ -209,7 +210,7 @@ impl Node {
             addr4: crate::packets::Family::V4.node(),
             addr6: crate::packets::Family::V6.node(),
             mac: crate::packets::MAC_UPLINK,
-            zero: 0,
+            flags: 0,
         };
         let uplink = self.if_uplink;
         self.map("UPLINKS").insert(uplink, info, 0).unwrap();

@@ -16,6 +16,8 @@ mod netns;
 mod node_facts;
 mod node_state;
 mod nodes;
+mod overlay;
+mod overlay_wire;
 mod pods;
 mod policy;
 mod restart;

@@ -12,8 +12,8 @@ use weir_lab::{Lab, Listen, Outcome, Pod, PodSpec, Probe, Proto};
 
 const PORT: u16 = 9000;
 /// Source ports by which the victim's record tells the packets apart.
-const FORGED: u16 = 4001;
-const HONEST: u16 = 4002;
+pub const FORGED: u16 = 4001;
+pub const HONEST: u16 = 4002;
 
 fn checksum(parts: &[&[u8]]) -> u16 {
     let all: Vec<u8> = parts.concat();
@@ -31,7 +31,7 @@ fn checksum(parts: &[&[u8]]) -> u16 {
 }
 
 /// An IP packet with a UDP datagram in it.
-fn datagram(from: IpAddr, to: IpAddr, source_port: u16) -> Vec<u8> {
+pub fn datagram(from: IpAddr, to: IpAddr, source_port: u16) -> Vec<u8> {
     let payload = b"forged";
     let length = (8 + payload.len()) as u16;
     let mut udp = Vec::new();
@@ -126,7 +126,7 @@ fn host_mac(pod: &Pod) -> [u8; 6] {
 }
 
 /// Source ports of datagrams that arrived in a pod.
-fn arrived(pod: &Pod) -> Vec<u16> {
+pub fn arrived(pod: &Pod) -> Vec<u16> {
     let seen = pod.seen().unwrap();
     seen.iter()
         .filter(|seen| seen.port == PORT)

@@ -209,6 +209,8 @@ fn device() -> Result<String> {
         (Role::Endpoint, Side::Out),
         (Role::Uplink, Side::In),
         (Role::Uplink, Side::Out),
+        (Role::Overlay, Side::In),
+        (Role::Overlay, Side::Out),
     ] {
         // The loopback device is the one that every machine has.
         let hook = Hook {

@@ -6,6 +6,7 @@ pub mod nat_ports;
 pub mod netns;
 pub mod node_cidr;
 pub mod node_port;
+pub mod overlay;
 pub mod policy;
 pub mod route;
 pub mod service;

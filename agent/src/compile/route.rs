@@ -1,4 +1,4 @@
-//! Native routing: from Node objects and the node's uplinks to routes, `NODE_CIDRS`, `NODE_ADDRS`,
+//! Routing between nodes: from Node objects and the node's uplinks to routes, `NODE_CIDRS`, `NODE_ADDRS`,
 //! `UPLINKS` and the node file.
 
 #[cfg(test)]
@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use k8s_openapi::api::core::v1::Node;
 use weir_abi::{
     Addr,
-    node::{NodeAddr, NodeCidr, UplinkInfo, node_addr},
+    node::{NodeAddr, NodeCidr, UplinkInfo, node_addr, node_cidr},
     policy::LpmKey,
 };
 use weir_api::node_file::NodeFile;
@@ -18,7 +18,11 @@ use weir_net::{
     netlink::{Route, RouteKind},
 };
 
-use super::{node_cidr::Pools, node_port::NodePortAddresses};
+use super::{
+    node_cidr::Pools,
+    node_port::NodePortAddresses,
+    overlay::{self, Overlay},
+};
 use crate::node::Uplink;
 
 /// Marks the routes that are ours (`rtm_protocol`; 87 is `W`, and nobody's in linux/rtnetlink.h).
@@ -117,6 +121,8 @@ pub struct Facts<'a> {
     pub node_ports: &'a NodePortAddresses,
     /// What Weir gives to Nodes without pod CIDRs.
     pub pools: &'a Pools,
+    /// The overlay.
+    pub overlay: Overlay,
 }
 
 /// Computes what must be in force.
@@ -132,11 +138,15 @@ pub fn compile(nodes: &[NodeView], facts: Facts<'_>) -> Desired {
             .collect(),
         ..Desired::default()
     };
+    if let Some(device) = facts.overlay.device {
+        let info = Overlay::uplink(internal);
+        desired.uplinks.insert(device, info);
+    }
     for node in nodes {
         if node.name == facts.name {
             own_node(node, facts, &mut desired);
         } else {
-            other_node(node, facts.uplinks, &mut desired);
+            other_node(node, facts, internal, &mut desired);
         }
     }
     if own.is_none() {
@@ -184,7 +194,7 @@ fn uplink_info(uplink: &Uplink, facts: Facts<'_>, internal: &[IpAddr]) -> Uplink
         addr4: pick(true),
         addr6: pick(false),
         mac: uplink.mac.map_or([0; 6], |mac| mac.0),
-        zero: 0,
+        flags: 0,
     }
 }
 
@@ -197,9 +207,9 @@ fn own_node(node: &NodeView, facts: Facts<'_>, desired: &mut Desired) {
         refuse.protocol = PROTOCOL;
         desired.routes.push(refuse);
     }
-    let mtu = facts
-        .mtu
-        .or_else(|| facts.uplinks.iter().map(|u| u.mtu).min());
+    let packed = |mtu| facts.overlay.mtu(mtu, &node.internal_ips);
+    let narrowest = facts.uplinks.iter().map(|u| u.mtu).min();
+    let mtu = facts.mtu.or_else(|| narrowest.map(packed));
     match (node.pod_cidrs.is_empty(), mtu) {
         (true, _) => desired.problems.push(without_cidr(&node.name, facts.pools)),
         (false, None) => desired.problems.push(format!(
@@ -230,7 +240,73 @@ fn without_cidr(name: &str, pools: &Pools) -> String {
     )
 }
 
-fn other_node(node: &NodeView, uplinks: &[Uplink], desired: &mut Desired) {
+/// The uplink in whose subnet an address is.
+fn uplink_of<'a>(uplinks: &'a [Uplink], ip: &IpAddr) -> Option<&'a Uplink> {
+    let has = |uplink: &&Uplink| uplink.addresses.iter().any(|subnet| subnet.contains(*ip));
+    uplinks.iter().find(has)
+}
+
+fn other_node(node: &NodeView, facts: Facts<'_>, internal: &[IpAddr], desired: &mut Desired) {
+    let end = overlay::end(internal, &node.internal_ips);
+    let on_link = end.is_some_and(|end| uplink_of(facts.uplinks, &end).is_some());
+    if facts.overlay.mode.packs(on_link) {
+        match end {
+            Some(end) => packed_node(node, end, facts, internal, desired),
+            None => desired.problems.push(format!(
+                "Node {}: no InternalIP of a family that this node has one of as well: the overlay does not reach it",
+                node.name
+            )),
+        }
+    } else {
+        routed_node(node, facts.uplinks, desired);
+    }
+}
+
+/// A node that is reached by the overlay, whose tunnel ends at `end`.
+fn packed_node(
+    node: &NodeView,
+    end: IpAddr,
+    facts: Facts<'_>,
+    internal: &[IpAddr],
+    desired: &mut Desired,
+) {
+    let own = NodeCidr {
+        node: number(&node.name),
+        tunnel: end.into(),
+        ..NodeCidr::default()
+    };
+    for ip in &node.internal_ips {
+        desired.node_cidrs.insert(LpmKey::host((*ip).into()), own);
+    }
+    let Some(device) = facts.overlay.device else {
+        // That it cannot be made is said elsewhere.
+        return;
+    };
+    for cidr in &node.pod_cidrs {
+        let pods = NodeCidr {
+            ifindex: device,
+            flags: node_cidr::OVERLAY,
+            ..own
+        };
+        desired.node_cidrs.insert(key(*cidr), pods);
+        let mut route = Route::to(*cidr).on_link(device);
+        // The other node knows this one's packets by it.
+        route.source = internal
+            .iter()
+            .copied()
+            .find(|ip| ip.is_ipv4() == cidr.is_ipv4() && has_address(facts, ip));
+        route.protocol = PROTOCOL;
+        desired.routes.push(route);
+    }
+}
+
+/// Whether an address is on a device of this node: the kernel takes no other for a route's source.
+fn has_address(facts: Facts<'_>, ip: &IpAddr) -> bool {
+    let on = |uplink: &Uplink| uplink.addresses.iter().any(|network| network.ip() == *ip);
+    facts.addresses.contains(ip) || facts.uplinks.iter().any(on)
+}
+
+fn routed_node(node: &NodeView, uplinks: &[Uplink], desired: &mut Desired) {
     let own = NodeCidr {
         node: number(&node.name),
         ..NodeCidr::default()
@@ -243,11 +319,7 @@ fn other_node(node: &NodeView, uplinks: &[Uplink], desired: &mut Desired) {
             .internal_ips
             .iter()
             .find(|ip| ip.is_ipv4() == cidr.is_ipv4());
-        let uplink = hop.and_then(|hop| {
-            uplinks
-                .iter()
-                .find(|u| u.addresses.iter().any(|subnet| subnet.contains(*hop)))
-        });
+        let uplink = hop.and_then(|hop| uplink_of(uplinks, hop));
         let ifindex = uplink.map_or(0, |u| u.index);
         desired.node_cidrs.insert(
             key(*cidr),
@@ -307,6 +379,7 @@ pub fn diff_routes(actual: &[Route], desired: &[Route]) -> RouteChange {
         a.destination == b.destination
             && a.kind == b.kind
             && a.gateway == b.gateway
+            && a.source == b.source
             // IPv6 hangs unreachable routes on the loopback.
             && (a.index == b.index || a.kind != RouteKind::Unicast)
     };

@@ -115,10 +115,22 @@ pub(super) const KEYS: &[Key] = &[
         "Devices towards other nodes, by comma [default: those with a default route or a node address]",
     ),
     key(
+        "mode",
+        "vxlan|geneve|native|auto",
+        Some("native"),
+        "How packets get to pods on other nodes: packed, as they are by routes, or auto: packed across subnets only",
+    ),
+    key(
+        "overlay-port",
+        "PORT",
+        None,
+        "UDP port that packs go to, the same on all nodes [default: 8472 for vxlan, 6081 for geneve]",
+    ),
+    key(
         "mtu",
         "BYTES",
         None,
-        "IP MTU of pods [default: the smallest of the uplinks]",
+        "IP MTU of pods [default: the smallest of the uplinks, less 50 or 70 with an overlay]",
     ),
     key(
         "adopt-timeout",

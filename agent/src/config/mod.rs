@@ -5,6 +5,7 @@ mod cluster;
 mod cni;
 mod keys;
 mod layers;
+mod overlay;
 mod print;
 mod service;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use crate::{
 
 pub use cni::CniConf;
 pub use layers::{ConfigError, Layers, Origin, Value};
+pub use overlay::Routing;
 pub use service::{NodePortMode, SocketLb, flag_word};
 
 /// Where Kubernetes objects come from.
@@ -72,7 +74,9 @@ pub struct Config {
     pub cgroup: Option<PathBuf>,
     /// `uplinks`: names of devices; empty: those with a default route or the node's address.
     pub uplinks: Vec<String>,
-    /// `mtu` of pods, bytes; `None`: the smallest of the uplinks.
+    /// `mode` and `overlay-port`: how packets get to pods on other nodes.
+    pub routing: Routing,
+    /// `mtu` of pods, bytes; `None`: the smallest of the uplinks, less what the overlay takes.
     pub mtu: Option<u32>,
     /// `adopt-timeout`: how long an ADD may wait for its Pod.
     pub adopt_timeout: Duration,
@@ -166,6 +170,7 @@ impl Config {
             bpffs: layers.require("bpffs", parse_path)?,
             cgroup: layers.optional("cgroup", parse_path)?,
             uplinks: layers.optional("uplinks", parse_list)?.unwrap_or_default(),
+            routing: overlay::from_layers(layers)?,
             mtu: layers.optional("mtu", parse_mtu)?,
             adopt_timeout: layers.require("adopt-timeout", cni::parse_adopt_timeout)?,
             metrics_address: layers.require("metrics-address", parse_listen_address)?,

@@ -32,7 +32,7 @@ pub struct Hook {
     pub ifindex: u32,
     /// Its name.
     pub ifname: String,
-    /// What it is for Weir: `ep` or `up`.
+    /// What it is for Weir: `ep`, `up` or `ov`.
     pub role: Role,
     /// Packets that come in from the device (a pod's egress), or leave by it.
     pub side: Side,
@@ -45,6 +45,8 @@ pub enum Role {
     Endpoint,
     /// Towards other machines.
     Uplink,
+    /// The overlay's device, towards other nodes.
+    Overlay,
 }
 
 /// A side of a device.
@@ -64,6 +66,8 @@ impl Hook {
             (Role::Endpoint, Side::Out) => "to_pod",
             (Role::Uplink, Side::In) => "from_uplink",
             (Role::Uplink, Side::Out) => "to_uplink",
+            (Role::Overlay, Side::In) => "from_overlay",
+            (Role::Overlay, Side::Out) => "to_overlay",
         }
     }
 
@@ -72,6 +76,7 @@ impl Hook {
         let role = match self.role {
             Role::Endpoint => "ep",
             Role::Uplink => "up",
+            Role::Overlay => "ov",
         };
         let side = match self.side {
             Side::In => "in",
@@ -223,7 +228,7 @@ impl Attacher {
     /// The folder cannot be read.
     pub fn pinned(&self) -> Result<Vec<String>, Error> {
         let mut names = pins::names(&self.pins.links())?;
-        names.retain(|n| n.starts_with("ep-") || n.starts_with("up-"));
+        names.retain(|n| ["ep-", "up-", "ov-"].iter().any(|role| n.starts_with(role)));
         Ok(names)
     }
 

@@ -40,6 +40,8 @@ pub const NAMES: &[(Counter, &str, &str)] = &[
     (Counter::DropSourceRange, "dropped", "source-range"),
     (Counter::DropNoRoute, "dropped", "no-route"),
     (Counter::DropRateLimited, "dropped", "rate-limited"),
+    (Counter::DropForgedTunnel, "dropped", "forged-tunnel"),
+    (Counter::DropNoTunnel, "dropped", "no-tunnel"),
 ];
 
 /// What becomes of a packet, and where to or why, by the number of the counter that it raises.

@@ -58,6 +58,7 @@ fn program_of(link: &str) -> Option<&str> {
         "xdp" => return Some(xdp::PROGRAM),
         "ep" => Role::Endpoint,
         "up" => Role::Uplink,
+        "ov" => Role::Overlay,
         _ => return None,
     };
     let side = match rest.split_once('-')?.1 {
@@ -85,6 +86,8 @@ mod tests {
             (Role::Endpoint, Side::Out),
             (Role::Uplink, Side::In),
             (Role::Uplink, Side::Out),
+            (Role::Overlay, Side::In),
+            (Role::Overlay, Side::Out),
         ] {
             let hook = Hook {
                 ifindex: 7,

@@ -11,6 +11,7 @@ mod grow;
 mod local;
 mod metrics;
 mod node;
+mod overlay;
 mod policies;
 pub mod policy;
 mod report;

@@ -3,16 +3,18 @@
 
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
+use anyhow::Context as _;
 use weir_abi::node::{config, node_addr};
 use weir_api::status::Feature;
 use weir_net::{NetNs, Netlink};
 
-use super::{endpoints::write_by_rename, xdp::XdpPart};
+use super::{endpoints::write_by_rename, overlay, xdp::XdpPart};
 use crate::{
     compile::{
         self,
         node_cidr::Pools,
         node_port::NodePortAddresses,
+        overlay::Overlay,
         route::{self, Desired, Facts, NodeView},
     },
     config::{Config, flag_word},
@@ -38,6 +40,9 @@ pub struct NodePart {
     name: String,
     named_uplinks: Vec<String>,
     mtu: Option<u32>,
+    /// As configured, and its device.
+    overlay: Overlay,
+    device: Option<overlay::Device>,
     node_ports: NodePortAddresses,
     pools: Pools,
     /// Words of `CONFIG` and what they must say.
@@ -59,14 +64,21 @@ impl NodePart {
     /// With the network read for the first time.
     ///
     /// # Errors
-    /// Netlink's.
+    /// Netlink's; the overlay's device cannot be made.
     pub fn new(
         config: &Config,
         netlink: Netlink,
         maps: NodeMaps,
         words: ConfigWords,
         netns: NetnsMap,
-    ) -> weir_net::Result<Self> {
+    ) -> anyhow::Result<Self> {
+        let tunnel = config.routing.tunnel();
+        let device = tunnel.map(|(kind, port)| overlay::Device { kind, port });
+        if let Some(device) = device {
+            // Before anything else changes: with no overlay there is nothing to run for.
+            let made = device.ensure(&netlink, None);
+            made.with_context(|| device.remedy())?;
+        }
         let network = Network::read(&netlink)?;
         Ok(Self {
             netlink,
@@ -77,6 +89,11 @@ impl NodePart {
             name: config.node_name.clone(),
             named_uplinks: config.uplinks.clone(),
             mtu: config.mtu,
+            overlay: Overlay {
+                mode: config.routing.mode,
+                device: None,
+            },
+            device,
             node_ports: config.node_ports.clone(),
             pools: config.pools.clone(),
             words: [
@@ -132,6 +149,7 @@ impl NodePart {
         let (uplinks, missing) = self.network.uplinks(&self.named_uplinks, &own_ips);
         problems.extend(missing);
         self.uplinks = uplinks;
+        self.sync_overlay(&own_ips, &mut failures);
         let facts = Facts {
             name: &self.name,
             uplinks: &self.uplinks,
@@ -139,6 +157,7 @@ impl NodePart {
             mtu: self.mtu,
             node_ports: &self.node_ports,
             pools: &self.pools,
+            overlay: self.overlay,
         };
         self.desired = route::compile(&nodes, facts);
         if synced {
@@ -157,8 +176,32 @@ impl NodePart {
         self.sync_uplinks(attacher, synced, &mut failures);
         self.xdp.sync(&self.uplinks, synced, &mut failures);
         self.sync_routes(synced, &mut failures);
+        if synced && self.device.is_none() {
+            failures.extend(overlay::remove(&self.netlink).err().map(|e| e.to_string()));
+        }
         self.sync_file(&mut failures);
         (problems, failures)
+    }
+
+    /// Sees to the overlay's device, and tells the programs of it.
+    fn sync_overlay(&mut self, own_ips: &[IpAddr], failures: &mut Vec<String>) {
+        let mut word = 0;
+        if let Some(device) = self.device {
+            let narrowest = self.uplinks.iter().map(|uplink| uplink.mtu).min();
+            let mtu = narrowest.map(|mtu| self.overlay.mtu(mtu, own_ips));
+            match device.ensure(&self.netlink, mtu) {
+                Ok(index) => {
+                    self.overlay.device = Some(index);
+                    word = u64::from(index) | u64::from(device.port) << 32;
+                }
+                Err(e) => {
+                    self.overlay.device = None;
+                    failures.push(format!("{}: {e}", device.remedy()));
+                }
+            }
+        }
+        let told = self.config.ensure(config::OVERLAY, word);
+        failures.extend(told.err().map(|e| e.to_string()));
     }
 
     /// Where health checks are answered; `None` for everywhere.
@@ -181,13 +224,17 @@ impl NodePart {
         self.desired.file.is_some() && self.written.is_some()
     }
 
-    /// The hooks of uplinks that the object has programs for.
+    /// The hooks of uplinks and of the overlay's device that the object has programs for.
     pub fn hooks(&self, attacher: &Attacher) -> Vec<Hook> {
-        let hooks = self.uplinks.iter().flat_map(|uplink| {
+        let uplinks = self.uplinks.iter();
+        let uplinks = uplinks.map(|uplink| (uplink.index, &*uplink.name, Role::Uplink));
+        let overlay = self.overlay.device;
+        let overlay = overlay.map(|index| (index, overlay::DEVICE, Role::Overlay));
+        let hooks = uplinks.chain(overlay).flat_map(|(ifindex, name, role)| {
             [Side::In, Side::Out].map(|side| Hook {
-                ifindex: uplink.index,
-                ifname: uplink.name.clone(),
-                role: Role::Uplink,
+                ifindex,
+                ifname: name.to_owned(),
+                role,
                 side,
             })
         });
@@ -213,7 +260,7 @@ impl NodePart {
             return;
         }
         for link in attacher.pinned().unwrap_or_default() {
-            if link.starts_with("up-") && !wanted.contains(&link) {
+            if !link.starts_with("ep-") && !wanted.contains(&link) {
                 problems.extend(attacher.detach(&link).err().map(|e| e.to_string()));
             }
         }

@@ -62,6 +62,12 @@ pub enum Counter {
     DropNoRoute = 30,
     /// Dropped: an answer to somebody outside, of which there were too many at once.
     DropRateLimited = 31,
+    /// Dropped: it pretends to have come by the overlay, or would make the overlay believe so: a tunnel
+    /// from another address than that of the node whose source the packet has, a bare packet of a pod
+    /// that is behind the overlay, or a packet to the overlay's port of a node.
+    DropForgedTunnel = 36,
+    /// Dropped: sent to the overlay's device, but to no node's pods.
+    DropNoTunnel = 37,
 }
 
 /// Number of elements of `COUNTERS`.
@@ -69,7 +75,7 @@ pub const COUNTERS: u32 = 64;
 
 impl Counter {
     /// Every counter, in the order of the numbers.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Delivered,
         Self::Forwarded,
         Self::ToStack,
@@ -97,6 +103,8 @@ impl Counter {
         Self::DropSourceRange,
         Self::DropNoRoute,
         Self::DropRateLimited,
+        Self::DropForgedTunnel,
+        Self::DropNoTunnel,
     ];
 
     /// The counter of a number; `None` for one that is not in use.

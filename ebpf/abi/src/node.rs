@@ -26,9 +26,19 @@ pub struct UplinkInfo {
     pub addr6: Addr,
     /// The device's MAC address.
     pub mac: [u8; 6],
-    /// Always zero.
-    pub zero: u16,
+    /// Bits of [`uplink`].
+    pub flags: u16,
 }
+
+/// Bits of [`UplinkInfo::flags`].
+pub mod uplink {
+    /// The overlay's device: what goes out of it is for nodes of the cluster alone.
+    pub const OVERLAY: u16 = 1;
+}
+
+/// The address of the overlay's device on every node: the kernel finds no neighbours there, and sends
+/// to the device's own.
+pub const OVERLAY_MAC: [u8; 6] = [0x0a, 0x58, b'w', b'e', b'i', 0x02];
 
 /// Value of `NETNS`, keyed by the network namespace's cookie (`u64`, `SO_NETNS_COOKIE`): whose
 /// sockets are in it.
@@ -58,6 +68,9 @@ pub mod config {
     /// Source ports that the node's own translations use: the first in the low 16 bits, the last
     /// in the next 16, in host order; 0 none.
     pub const NAT_PORTS: u32 = 1;
+    /// The overlay: the index of its device in the low 32 bits, its UDP port in the next 16, in host
+    /// order; 0 none.
+    pub const OVERLAY: u32 = 2;
     /// Elements of the map.
     pub const WORDS: u32 = 16;
 
@@ -85,7 +98,8 @@ pub struct NodeCidr {
     pub flags: u32,
     /// Always zero.
     pub zero: u32,
-    /// The node's address that tunnels end at, and come from; `::` for none.
+    /// The node's address that tunnels end at, and come from, where its pods are reached by the
+    /// overlay; else `::`.
     pub tunnel: Addr,
 }
 

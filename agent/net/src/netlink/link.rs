@@ -12,7 +12,7 @@ use netlink_packet_route::{
     link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State},
 };
 
-use super::Netlink;
+use super::{Netlink, tunnel};
 use crate::{
     error::{Error, Result},
     netns::NetNs,
@@ -73,6 +73,11 @@ pub struct Link {
     pub lower: Option<u32>,
     /// Index of the bridge or bond it is a port of.
     pub master: Option<u32>,
+    /// No neighbours are looked for on it (IFF_NOARP).
+    pub noarp: bool,
+    /// The UDP port of a VXLAN or Geneve device whose tunnels are each packet's own ("external",
+    /// collect metadata), host order.
+    pub external_port: Option<u16>,
 }
 
 /// A veth pair to be made.
@@ -188,7 +193,7 @@ impl Netlink {
         self.create(&format!("{kind} {name}"), request)
     }
 
-    fn create(&self, object: &str, request: LinkMessage) -> Result<()> {
+    pub(super) fn create(&self, object: &str, request: LinkMessage) -> Result<()> {
         let request = RouteNetlinkMessage::NewLink(request);
         self.act("RTM_NEWLINK", object, request, NLM_F_CREATE | NLM_F_EXCL)
     }
@@ -242,7 +247,7 @@ impl Netlink {
     }
 }
 
-fn address(mac: Mac) -> LinkAttribute {
+pub(super) fn address(mac: Mac) -> LinkAttribute {
     LinkAttribute::Address(mac.0.to_vec())
 }
 
@@ -256,6 +261,7 @@ fn parse(message: RouteNetlinkMessage) -> Option<Link> {
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp),
         loopback: flags.contains(LinkFlags::Loopback),
+        noarp: flags.contains(LinkFlags::Noarp),
         ..Link::default()
     };
     for attribute in message.attributes {
@@ -267,10 +273,13 @@ fn parse(message: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::Link(index) => link.lower = Some(index),
             LinkAttribute::Controller(index) => link.master = Some(index),
             LinkAttribute::LinkInfo(infos) => {
-                link.kind = infos.into_iter().find_map(|info| match info {
-                    LinkInfo::Kind(kind) => Some(kind.to_string()),
-                    _ => None,
-                });
+                for info in infos {
+                    match info {
+                        LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+                        LinkInfo::Data(data) => link.external_port = tunnel::external_port(&data),
+                        _ => {}
+                    }
+                }
             }
             _ => {}
         }

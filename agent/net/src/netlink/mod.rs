@@ -9,6 +9,7 @@ mod link;
 mod neigh;
 mod route;
 mod rule;
+mod tunnel;
 mod watch;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -30,6 +31,7 @@ pub use link::{Link, LinkChange, Mac, Veth};
 pub use neigh::Neighbour;
 pub use route::{Route, RouteKind, Scope};
 pub use rule::Rule;
+pub use tunnel::{Tunnel, TunnelKind};
 pub use watch::LinkWatch;
 
 /// `NLM_F_DUMP_INTR` (linux/netlink.h): the dump is not one state of the table.

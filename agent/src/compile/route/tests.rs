@@ -1,3 +1,5 @@
+mod overlay;
+
 use super::*;
 
 fn net(text: &str) -> IpNetwork {
@@ -53,6 +55,7 @@ fn compiled(nodes: &[NodeView]) -> Desired {
             mtu: None,
             node_ports: &NodePortAddresses::All,
             pools: &Pools::default(),
+            overlay: Overlay::default(),
         },
     )
 }
@@ -109,6 +112,7 @@ fn serving(node_ports: &NodePortAddresses) -> Vec<String> {
         mtu: None,
         node_ports,
         pools: &Pools::default(),
+        overlay: Overlay::default(),
     };
     let addrs = compile(&two(), facts).node_addrs;
     let serving = addrs
@@ -144,6 +148,7 @@ fn sources(on: &[&str], internal: &[&str], elsewhere: &[&str]) -> [String; 2] {
         mtu: None,
         node_ports: &NodePortAddresses::All,
         pools: &Pools::default(),
+        overlay: Overlay::default(),
     };
     let desired = compile(&[node("n1", &[], internal)], facts);
     let UplinkInfo { addr4, addr6, .. } = desired.uplinks[&2];
@@ -180,6 +185,7 @@ fn the_node_file_takes_the_uplinks_mtu_unless_one_is_configured() {
         mtu: Some(1400),
         node_ports: &NodePortAddresses::All,
         pools: &Pools::default(),
+        overlay: Overlay::default(),
     };
     assert_eq!(compile(&two(), facts).file.unwrap().mtu, 1400);
 }
@@ -266,6 +272,7 @@ fn a_node_without_pod_cidrs_is_named_with_who_gives_them() {
             mtu: None,
             node_ports: &NodePortAddresses::All,
             pools,
+            overlay: Overlay::default(),
         };
         let desired = compile(&[node("n1", &[], &["192.0.2.1"])], facts);
         assert_eq!(desired.file, None);

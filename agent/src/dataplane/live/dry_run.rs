@@ -32,6 +32,8 @@ pub enum Hook {
     ToPod,
     /// What comes from other machines.
     FromUplink,
+    /// What comes from other nodes by the overlay.
+    FromOverlay,
     /// What the node itself sends to other machines.
     ToUplink,
 }
@@ -43,6 +45,7 @@ impl Hook {
             Self::FromPod => "from_pod",
             Self::ToPod => "to_pod",
             Self::FromUplink => "from_uplink",
+            Self::FromOverlay => "from_overlay",
             Self::ToUplink => "to_uplink",
         }
     }

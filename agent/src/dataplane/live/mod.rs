@@ -164,11 +164,15 @@ impl Live {
     /// The uplink by which a source's packets come.
     fn uplink(&self, source: IpAddr) -> Result<(Place, Macs), ApiError> {
         let node = self.cidrs.get(&LpmKey::host(source.into()))?;
+        let hook = match node {
+            Some(cidr) if !cidr.tunnel.is_none() => Hook::FromOverlay,
+            _ => Hook::FromUplink,
+        };
         let towards = node.map(|cidr| cidr.ifindex).filter(|index| *index != 0);
         let ifindex = match towards {
             Some(index) => index,
             // Without tcx there are no links, and to the program any device is as good.
-            None => self.attached_uplink()?.unwrap_or(LOOPBACK),
+            None => self.attached(hook)?.unwrap_or(LOOPBACK),
         };
         let found = Netlink::open().and_then(|netlink| netlink.link_by_index(ifindex));
         let link = found.map_err(internal)?.unwrap_or_default();
@@ -178,18 +182,22 @@ impl Live {
             ..Macs::default()
         };
         let place = Place {
-            hook: Hook::FromUplink,
+            hook,
             ifindex,
             ingress_ifindex: ifindex,
         };
         Ok((place, macs))
     }
 
-    /// The first uplink that carries a program.
-    fn attached_uplink(&self) -> Result<Option<u32>, Error> {
+    /// The first uplink, or the overlay's device, that carries a program.
+    fn attached(&self, hook: Hook) -> Result<Option<u32>, Error> {
+        let role = match hook {
+            Hook::FromOverlay => "ov-",
+            _ => "up-",
+        };
         let names = pins::names(&self.pins.links())?;
         Ok(names.iter().find_map(|name| {
-            let index = name.strip_prefix("up-")?.strip_suffix("-in")?;
+            let index = name.strip_prefix(role)?.strip_suffix("-in")?;
             index.parse().ok()
         }))
     }

@@ -1,0 +1,164 @@
+//! The overlay: which node a packet goes to, whether it came from the node that it says, and what
+//! would make another node believe so. Kernel only.
+//!
+//! The device packs and unpacks (VXLAN or Geneve, collect metadata): these programs only set and read
+//! the other end of the tunnel. A tunnel is trusted for the address it comes from, so nothing may
+//! send to the overlay's port from a node's address but the device.
+
+use aya_ebpf::programs::TcContext;
+use weir_abi::counter::Counter;
+use weir_abi::node::{NodeCidr, config, node_cidr};
+use weir_abi::{Addr, Proto};
+
+use crate::neighbour::is_group;
+use crate::outcome::Outcome;
+use crate::packet::{Bytes, ETH_LEN, Kind, Packet};
+use crate::scratch::{Hook, Scratch};
+use crate::skb::{Failed, Skb};
+use crate::{dry_run, maps};
+
+/// Number of the one network that all nodes share (VXLAN's and Geneve's VNI).
+const VNI: u32 = 0x57;
+
+/// A frame's first 12 bytes inside the overlay: to the address that every node's device has
+/// (`weir_abi::node::OVERLAY_MAC`), from another one: a device drops what comes from its own.
+const MACS: [u32; 3] = {
+    let [a, b, c, d, e, f] = weir_abi::node::OVERLAY_MAC;
+    [
+        u32::from_ne_bytes([a, b, c, d]),
+        u32::from_ne_bytes([e, f, a, b]),
+        u32::from_ne_bytes([c, d, e, f ^ 1]),
+    ]
+};
+
+/// The overlay's device, by index; 0 for none.
+#[inline(always)]
+pub fn ifindex() -> u32 {
+    maps::config_word(config::OVERLAY) as u32
+}
+
+/// Whether there is an overlay.
+#[inline(always)]
+pub fn is_on() -> bool {
+    ifindex() != 0
+}
+
+/// Whether a packet is to the overlay's port: if it is to a node, a packed one.
+#[inline(always)]
+pub fn is_outer(p: &Packet) -> bool {
+    p.proto.0 == Proto::UDP.0
+        && p.kind as u8 == Kind::Flow as u8
+        && is_port(p.tuple.dport.get())
+}
+
+#[inline(always)]
+fn is_port(port: u16) -> bool {
+    let word = maps::config_word(config::OVERLAY);
+    word as u32 != 0 && (word >> 32) as u16 == port
+}
+
+/// Whether an address is that of a pod that is reached by the overlay: it comes from there, and
+/// never bare.
+#[inline(always)]
+pub fn is_behind(addr: &Addr) -> bool {
+    let mut owner = NodeCidr::default();
+    maps::node_cidr(addr, &mut owner) && owner.flags & node_cidr::OVERLAY != 0
+}
+
+/// The overlay's device, if it leads to the node that has the address, or whose pod has; else 0.
+#[inline(never)]
+pub fn towards(addr: &Addr) -> u32 {
+    let mut owner = NodeCidr::default();
+    if maps::node_cidr(addr, &mut owner) && !owner.tunnel.is_none() {
+        ifindex()
+    } else {
+        0
+    }
+}
+
+/// The uplink towards the node that has the address, or whose pod has: the overlay's device also for
+/// the node's own address. 0 for none.
+#[inline(never)]
+pub fn or_uplink_to(addr: &Addr) -> u32 {
+    let mut owner = NodeCidr::default();
+    if !maps::node_cidr(addr, &mut owner) {
+        0
+    } else if owner.ifindex == 0 && !owner.tunnel.is_none() {
+        ifindex()
+    } else {
+        owner.ifindex
+    }
+}
+
+/// Whether a planned packet would reach a node's overlay as if a node had sent it: it is to the
+/// overlay's port, and to a node from a pod, or gets a node's address for its source. 1 if so.
+#[inline(never)]
+pub fn would_forge(s: &Scratch) -> u32 {
+    if s.packet.proto.0 != Proto::UDP.0
+        || s.packet.kind as u8 != Kind::Flow as u8
+        || !is_port(s.out.dport.get())
+    {
+        return 0;
+    }
+    let to_node = s.hook == Hook::FROM_POD
+        && (maps::is_node_addr(&s.out.dst) || maps::is_other_node(&s.out.dst));
+    let from_node = s.out.src != s.packet.tuple.src && maps::is_node_addr(&s.out.src);
+    (to_node || from_node) as u32
+}
+
+/// Whether the packet has come from the node that has its source address, or whose pod has: 1 if
+/// so. A dry run has no tunnel, and takes that for given.
+#[inline(never)]
+pub fn is_from_owner(skb: Skb, s: &Scratch) -> u32 {
+    let mut owner = NodeCidr::default();
+    if !maps::node_cidr(&s.packet.tuple.src, &mut owner) || owner.tunnel.is_none() {
+        return 0;
+    }
+    if dry_run::is_on() {
+        return 1;
+    }
+    let from = skb.tunnel_from(VNI, owner.tunnel.is_v4());
+    from.is_some_and(|from| from == owner.tunnel) as u32
+}
+
+/// Egress of the overlay's device: sends a packet to the node that has its destination.
+#[inline(always)]
+pub fn send(ctx: &TcContext) -> Outcome {
+    let skb = Skb::new(ctx.skb.skb);
+    let Some(dst) = destination(skb) else {
+        return Outcome::drop(Counter::DropOtherProtocol);
+    };
+    let mut owner = NodeCidr::default();
+    if !maps::node_cidr(&dst, &mut owner) || owner.tunnel.is_none() {
+        // The device's own multicast reports and the like are no loss.
+        return Outcome::drop(if is_group(&dst) {
+            Counter::IgnoredNoise
+        } else {
+            Counter::DropNoTunnel
+        });
+    }
+    let local = maps::uplink_addr(skb.ifindex(), owner.tunnel.is_v4());
+    if local.is_none() {
+        return Outcome::drop(Counter::DropNoTunnel);
+    }
+    match pack(skb, &local, &owner.tunnel) {
+        Ok(()) => Outcome::Stack,
+        Err(Failed) => Outcome::drop(Counter::DropInternal),
+    }
+}
+
+#[inline(always)]
+fn pack(skb: Skb, local: &Addr, remote: &Addr) -> Result<(), Failed> {
+    skb.store_words(0, &MACS)?;
+    skb.tunnel_to(VNI, local, remote)
+}
+
+/// Where a packet goes; `None` if it is no IP.
+#[inline(always)]
+fn destination(skb: Skb) -> Option<Addr> {
+    match skb.read::<2>(12)? {
+        [0x08, 0x00] => Some(Addr::from_v4(skb.read(ETH_LEN + 16)?)),
+        [0x86, 0xdd] => Some(Addr::from_v6(skb.read(ETH_LEN + 24)?)),
+        _ => None,
+    }
+}
