@@ -5,7 +5,7 @@ use weir_abi::counter::Counter;
 
 use crate::outcome::Outcome;
 use crate::packet::{Bytes, ETH_LEN, Kind, Packet};
-use crate::scratch::{Hook, Local, Scratch, Target};
+use crate::scratch::{Hook, Local, Mode, Scratch, Target};
 use crate::skb::{Failed, Skb};
 use crate::{answer, checksum, dsr, outside};
 
@@ -35,7 +35,11 @@ pub fn route(skb: Skb, s: &mut Scratch) -> u32 {
         s.target = Target::STACK;
         return CLEAR;
     }
-    if s.to.is_present() {
+    if s.mode == Mode::FOLLOWS {
+        if s.target == Target::STACK || s.target == Target::LOOPBACK {
+            return CLEAR;
+        }
+    } else if s.to.is_present() {
         s.target = Target::POD;
         s.target_ifindex = s.to.ifindex;
     } else {
@@ -100,6 +104,10 @@ pub fn blocked(skb: Skb, s: &mut Scratch, obstacle: u32) -> Outcome {
     }
     if s.hook == Hook::FROM_UPLINK && s.translate == 0 {
         return Outcome::Stack;
+    }
+    if s.packet.kind as u8 == Kind::LaterFragment as u8 {
+        // Nor about any fragment but the first.
+        return Outcome::drop(Counter::DropFragment);
     }
     answer::obstacle(skb, s, obstacle)
 }

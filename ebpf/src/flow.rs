@@ -202,6 +202,7 @@ pub fn judge(s: &mut Scratch) -> u32 {
     if s.mode == Mode::TRACKED {
         policy::check_tracked(s)
     } else if s.mode == Mode::FRAGMENT
+        || s.mode == Mode::FOLLOWS
         || (s.mode == Mode::OPENS && s.entry.flags & flags::HAIRPIN != 0)
     {
         0

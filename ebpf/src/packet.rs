@@ -4,11 +4,13 @@
 //! frame's: what pads a short Ethernet frame is not part of the packet.
 
 mod numbers;
+mod transport;
 
 use weir_abi::conntrack::Tuple;
-use weir_abi::{Addr, PortBe, Proto};
+use weir_abi::{Addr, Proto};
 
 pub use numbers::{icmp, tcp};
+use transport::parse_transport;
 
 /// A frame's bytes, wherever they are.
 pub trait Bytes {
@@ -67,6 +69,13 @@ pub struct Packet {
     pub l4: u32,
     /// Offset of the first byte after the packet.
     pub end: u32,
+    /// The datagram's identification, host order; without a fragment header (IPv6) meaningless.
+    pub fragment_id: u32,
+    /// Where in the datagram the fragment's bytes begin.
+    pub fragment_offset: u32,
+    /// Offset in the frame of the datagram's bytes that [`Packet::fragment_offset`] counts; in IPv6
+    /// 0 without a fragment header.
+    pub fragment_start: u32,
     /// Bytes of the transport header.
     pub l4_len: u32,
     /// 4 or 6.
@@ -81,7 +90,7 @@ pub struct Packet {
     pub icmp_type: u8,
     /// See [`Kind`].
     pub kind: Kind,
-    /// 1 for a first fragment: more follow.
+    /// 1 if more fragments follow.
     pub fragmented: u8,
     /// Reserved, zero.
     pub zero: u8,
@@ -116,6 +125,12 @@ impl Packet {
     #[inline(always)]
     pub fn ip_len(&self) -> u32 {
         self.end - self.l3
+    }
+
+    /// Whether it is the first fragment of several: it alone says what the datagram is.
+    #[inline(always)]
+    pub fn is_first_fragment(&self) -> bool {
+        self.fragmented != 0 && self.kind as u8 != Kind::LaterFragment as u8
     }
 }
 
@@ -207,6 +222,9 @@ fn parse_v4<B: Bytes>(bytes: &B, at: u32, end: u32, quoted: bool, p: &mut Packet
     p.tuple.dst = Addr::from_v4([h[16], h[17], h[18], h[19]]);
     let fragment = u16::from_be_bytes([h[6], h[7]]);
     p.fragmented = (fragment & 0x2000 != 0) as u8;
+    p.fragment_id = u16::from_be_bytes([h[4], h[5]]) as u32;
+    p.fragment_offset = ((fragment & 0x1fff) as u32) << 3;
+    p.fragment_start = p.l4;
     parse_transport(bytes, fragment & 0x1fff != 0, quoted, p)
 }
 
@@ -241,6 +259,9 @@ fn parse_v6<B: Bytes>(bytes: &B, at: u32, end: u32, quoted: bool, p: &mut Packet
     p.tuple.src = v6(&h, 8);
     p.tuple.dst = v6(&h, 24);
     p.fragmented = 0;
+    p.fragment_id = 0;
+    p.fragment_offset = 0;
+    p.fragment_start = 0;
     p.proto = Proto(h[6]);
     p.l4 = at + 40;
     match skip_extensions(bytes, p) {
@@ -280,9 +301,16 @@ fn skip_extensions<B: Bytes>(bytes: &B, p: &mut Packet) -> Extensions {
         p.proto = Proto(e[0]);
         let len = e[1] as u32;
         if this == FRAGMENT {
+            if p.fragment_start != 0 {
+                // Of a fragment's fragment, one header would say the first and the other a later one.
+                return Extensions::Malformed;
+            }
             p.fragmented = e[3] & 1;
+            p.fragment_id = u32::from_be_bytes([e[4], e[5], e[6], e[7]]);
+            p.fragment_offset = (u16::from_be_bytes([e[2], e[3]]) & 0xfff8) as u32;
             p.l4 += 8;
-            if u16::from_be_bytes([e[2], e[3]]) & 0xfff8 != 0 {
+            p.fragment_start = p.l4;
+            if p.fragment_offset != 0 {
                 return Extensions::LaterFragment;
             }
         } else if this == AUTHENTICATION {
@@ -309,89 +337,6 @@ fn v6(h: &[u8; 40], at: usize) -> Addr {
         u32::from_ne_bytes([h[at + 8], h[at + 9], h[at + 10], h[at + 11]]),
         u32::from_ne_bytes([h[at + 12], h[at + 13], h[at + 14], h[at + 15]]),
     ])
-}
-
-#[inline(always)]
-fn parse_transport<B: Bytes>(bytes: &B, later: bool, quoted: bool, p: &mut Packet) -> bool {
-    p.tuple.sport = PortBe(0);
-    p.tuple.dport = PortBe(0);
-    p.tcp_flags = 0;
-    p.icmp_type = 0;
-    p.zero = 0;
-    p.l4_len = 0;
-    p.kind = Kind::Flow;
-    if later {
-        p.kind = Kind::LaterFragment;
-        return true;
-    }
-    let icmp = is_icmp(p.family, p.proto);
-    if !icmp && !matches!(p.proto, Proto::TCP | Proto::UDP | Proto::SCTP) {
-        // ICMP of the other family is no protocol of this one.
-        return !matches!(p.proto, Proto::ICMP | Proto::ICMPV6);
-    }
-    if p.l4 + 8 > p.end {
-        return false;
-    }
-    let Some(h) = bytes.read::<8>(p.l4) else {
-        return false;
-    };
-    p.l4_len = 8;
-    if icmp {
-        parse_icmp(&h, p);
-        return true;
-    }
-    p.tuple.sport = PortBe(u16::from_ne_bytes([h[0], h[1]]));
-    p.tuple.dport = PortBe(u16::from_ne_bytes([h[2], h[3]]));
-    match p.proto {
-        Proto::TCP if !quoted => parse_tcp(bytes, p),
-        Proto::SCTP if !quoted => parse_sctp(bytes, p),
-        Proto::UDP if !quoted => {
-            let len = u16::from_be_bytes([h[4], h[5]]) as u32;
-            len >= 8 && (p.fragmented != 0 || p.l4 + len <= p.end)
-        }
-        _ => true,
-    }
-}
-
-#[inline(always)]
-fn parse_icmp(h: &[u8; 8], p: &mut Packet) {
-    p.icmp_type = h[0];
-    let id = PortBe(u16::from_ne_bytes([h[4], h[5]]));
-    let (request, reply) = echo_types(p.family);
-    if h[0] == request {
-        p.tuple.sport = id;
-    } else if h[0] == reply {
-        p.tuple.dport = id;
-    } else if is_error(p.family, h[0]) {
-        p.kind = Kind::IcmpError;
-    }
-}
-
-#[inline(always)]
-fn parse_tcp<B: Bytes>(bytes: &B, p: &mut Packet) -> bool {
-    if p.l4 + 20 > p.end {
-        return false;
-    }
-    let Some(h) = bytes.read::<8>(p.l4 + 8) else {
-        return false;
-    };
-    p.l4_len = ((h[4] >> 4) as u32) << 2;
-    p.tcp_flags = h[5];
-    p.l4_len >= 20 && (p.fragmented != 0 || p.l4 + p.l4_len <= p.end)
-}
-
-/// The common header and the first chunk's (RFC 9260 §3).
-#[inline(always)]
-fn parse_sctp<B: Bytes>(bytes: &B, p: &mut Packet) -> bool {
-    if p.l4 + 16 > p.end {
-        return false;
-    }
-    let Some(h) = bytes.read::<4>(p.l4 + 12) else {
-        return false;
-    };
-    p.l4_len = 12;
-    p.icmp_type = h[0];
-    true
 }
 
 #[cfg(test)]

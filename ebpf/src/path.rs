@@ -239,7 +239,7 @@ fn steps(skb: Skb, s: &mut Scratch) -> Outcome {
     s.out = s.packet.tuple;
     s.translate = 0;
     let plan = match s.packet.kind {
-        Kind::LaterFragment => fragment::plan(s),
+        Kind::LaterFragment => fragment::plan(skb, s),
         Kind::IcmpError => icmp_error::plan(skb, s),
         Kind::Flow => flow::plan(skb, s),
     };
@@ -247,7 +247,10 @@ fn steps(skb: Skb, s: &mut Scratch) -> Outcome {
         // Neither a Service's nor a pod's.
         Plan::GO if s.at_uplink() && s.translate == 0 => return Outcome::Stack,
         // It is met again at the pod's interface.
-        Plan::GO if outside::goes_by_stack(s) => return Outcome::Stack,
+        Plan::GO if outside::goes_by_stack(s) => {
+            fragment::by_stack(skb, s);
+            return Outcome::Stack;
+        }
         Plan::GO => {}
         Plan::REFUSE => return answer::refuse(skb, s),
         outcome => return Outcome::from_code(outcome),
@@ -271,5 +274,6 @@ fn steps(skb: Skb, s: &mut Scratch) -> Outcome {
     if s.translate != 0 && nat::translate(skb, s) == 0 {
         return Outcome::drop(Counter::DropInternal);
     }
+    fragment::remember(skb, s);
     deliver::send(skb, s)
 }

@@ -85,6 +85,12 @@ fn epoch(slot: *const PolicySlot) -> u32 {
     unsafe { (&raw const (*slot).epoch).read_volatile() as u32 }
 }
 
+/// Whether an epoch, as stamps have it, is the pod's.
+#[inline(always)]
+pub fn epoch_is(pod: &Local, low: u32) -> bool {
+    maps::policy_slot(pod.slot).is_some_and(|slot| epoch(slot) == low)
+}
+
 #[inline(always)]
 fn groups(slot: *const PolicySlot) -> u64 {
     // SAFETY: as above.
@@ -178,6 +184,11 @@ fn check(s: &mut Scratch, slot_index: u32, direction: u32) -> u32 {
     let new = Stamp::judged(s.entry.tag, (verdict >> 32) as u32, rule.allowed());
     dry_run::judged(s, direction, rule);
     conntrack::restamp(s, direction, rule.0, new.0);
+    if direction == INGRESS {
+        s.entry.ingress = new;
+    } else {
+        s.entry.egress = new;
+    }
     if rule.allowed() {
         0
     } else {

@@ -11,6 +11,7 @@ use weir_abi::Addr;
 use weir_abi::conntrack::{CtEntry, CtKey, Tuple};
 use weir_abi::dry_run::Report;
 use weir_abi::endpoint::Endpoint;
+use weir_abi::fragment::{FragmentEntry, FragmentKey};
 use weir_abi::service::ServiceKey;
 
 use crate::dry_run;
@@ -66,6 +67,12 @@ pub struct Scratch {
     pub ports: NatPorts,
     /// A copy of the flow's entry, or the entry that is being written.
     pub entry: CtEntry,
+    /// Which datagram the packet is a fragment of.
+    pub fragment_key: FragmentKey,
+    /// What is known of its first fragment.
+    pub fragment: FragmentEntry,
+    /// The pod that the first fragment went to, if it is one of this node.
+    pub fragment_to: Local,
     /// Where the packet goes.
     pub target: Target,
     /// The interface that it goes to.
@@ -122,6 +129,12 @@ impl Hook {
     pub const FROM_UPLINK: Self = Self(2);
     /// The node's stack sends it out of an uplink.
     pub const TO_UPLINK: Self = Self(3);
+
+    /// As a word of a map's key.
+    #[inline(always)]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
 }
 
 /// Where a packet goes.
@@ -138,6 +151,18 @@ impl Target {
     pub const UPLINK: Self = Self(2);
     /// To the node itself, by its loopback device.
     pub const LOOPBACK: Self = Self(3);
+
+    /// As a word of a map's value.
+    #[inline(always)]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// What [`Target::number`] has said.
+    #[inline(always)]
+    pub const fn of(number: u32) -> Self {
+        Self(number)
+    }
 }
 
 /// How a packet is judged and remembered.
@@ -152,8 +177,10 @@ impl Mode {
     pub const OPENS: Self = Self(1);
     /// For itself.
     pub const ALONE: Self = Self(2);
-    /// A fragment that may pass.
+    /// A later fragment that may pass whatever its first was.
     pub const FRAGMENT: Self = Self(3);
+    /// A later fragment that goes where its first has gone.
+    pub const FOLLOWS: Self = Self(4);
 }
 
 /// Answers of the functions that plan a packet's way, beside [`crate::outcome::Outcome::code`].

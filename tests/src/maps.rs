@@ -9,6 +9,7 @@ use aya::Pod;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray};
 use weir_abi::conntrack::{CtEntry, CtKey};
 use weir_abi::endpoint::Endpoint;
+use weir_abi::fragment::{FragmentEntry, FragmentKey};
 use weir_abi::map::WORKING_MEMORY;
 use weir_abi::node::{NetnsOwner, NodeAddr, NodeCidr, UplinkInfo};
 use weir_abi::policy::{ClassId, Decision, DecisionKey, IdKey, Interval, RuleId, RuleInfo};
@@ -73,6 +74,7 @@ pub fn content(name: &str, map: &Map) -> Result<Option<Content>> {
         map::UDP_FLOWS => hash::<SockKey, UdpFlow>(map),
         map::UDP_REVS => hash::<SockKey, SockAddr>(map),
         map::CT_NEW | map::CT_EST => hash::<CtKey, CtEntry>(map),
+        map::FRAGMENTS => hash::<FragmentKey, FragmentEntry>(map),
         other => bail!("{other}: its types are not listed in tests/src/maps.rs"),
     };
     content.with_context(|| format!("map {name}")).map(Some)

@@ -11,6 +11,7 @@ pub mod conntrack;
 pub mod counter;
 pub mod dry_run;
 pub mod endpoint;
+pub mod fragment;
 pub mod map;
 pub mod node;
 pub mod policy;

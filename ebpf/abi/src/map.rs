@@ -41,6 +41,8 @@ pub const MAX_NODE_CIDRS: u32 = 1 << 15;
 pub const MAX_CT_NEW: u32 = 1 << 15;
 /// Entries of `CT_EST`.
 pub const MAX_CT_EST: u32 = 1 << 17;
+/// Entries of `FRAGMENTS` (LRU): datagrams that are on their way in pieces.
+pub const MAX_FRAGMENTS: u32 = 1 << 13;
 
 /// `u32` interface index → [`crate::endpoint::Endpoint`].
 pub const ENDPOINTS: &str = "ENDPOINTS";
@@ -96,6 +98,8 @@ pub const UDP_REVS: &str = "UDP_REVS";
 pub const CT_NEW: &str = "CT_NEW";
 /// The same: established flows.
 pub const CT_EST: &str = "CT_EST";
+/// LRU [`crate::fragment::FragmentKey`] → [`crate::fragment::FragmentEntry`].
+pub const FRAGMENTS: &str = "FRAGMENTS";
 /// Per-CPU memory that a program works in, and that says nothing between two packets. A dry run has
 /// its own, and so disturbs nobody's.
 pub const WORKING_MEMORY: [&str; 2] = ["SCRATCH", "FENCE"];

@@ -77,6 +77,42 @@ fn conntrack_types_have_their_pinned_layout() {
 }
 
 #[test]
+fn fragment_types_have_their_pinned_layout() {
+    use crate::fragment::*;
+    assert_eq!(size_of::<FragmentKey>(), 16 + 16 + 4 * 4);
+    assert_eq!(size_of::<FragmentEntry>(), 16 + 16 + 10 * 4);
+    assert_eq!(offset_of!(FragmentEntry, written), 32);
+    assert_eq!(offset_of!(FragmentEntry, check), 68);
+}
+
+#[test]
+fn keys_of_fragments_that_differ_in_one_word_have_different_digests() {
+    use crate::fragment::FragmentKey;
+    let key = FragmentKey {
+        src: Addr::from_v4([10, 0, 0, 1]),
+        dst: Addr::from_v4([10, 0, 0, 2]),
+        id: 1,
+        proto: 17,
+        ifindex: 3,
+        hook: 1,
+    };
+    let swapped = FragmentKey {
+        src: key.dst,
+        dst: key.src,
+        ..key
+    };
+    for other in [
+        swapped,
+        FragmentKey { id: 2, ..key },
+        FragmentKey { proto: 6, ..key },
+        FragmentKey { ifindex: 4, ..key },
+        FragmentKey { hook: 2, ..key },
+    ] {
+        assert_ne!(key.check(), other.check(), "{other:?}");
+    }
+}
+
+#[test]
 fn both_directions_of_a_flow_have_one_key_and_opposite_order() {
     use crate::conntrack::*;
     let addr = |n: u8| [Addr::from_v4([10, 0, n, 1]), Addr::from_v6([n; 16])];

@@ -50,7 +50,11 @@ fn rewrite_addr(skb: Skb, p: &Packet, old: &Addr, new: &Addr, src: bool) -> Resu
     if old == new {
         return Ok(());
     }
-    let check = checksum_offset(p.proto, p.family).map(|at| p.l4 + at);
+    let check = if p.kind as u8 == Kind::LaterFragment as u8 {
+        None
+    } else {
+        checksum_offset(p.proto, p.family).map(|at| p.l4 + at)
+    };
     let udp = p.proto.0 == Proto::UDP.0;
     if p.family == 4 {
         let (old, new) = (old.v4_word(), new.v4_word());

@@ -1,3 +1,5 @@
+use weir_abi::PortBe;
+
 use super::*;
 
 impl Bytes for &[u8] {
@@ -135,6 +137,55 @@ fn fragments_are_told_apart_in_both_families() {
         );
         if kind == Kind::LaterFragment {
             assert_eq!((p.tuple.sport, p.tuple.dport), (PortBe(0), PortBe(0)));
+        }
+    }
+}
+
+#[test]
+fn a_fragment_says_which_datagrams_it_is_and_where_in_it_it_lies() {
+    let facts = |frame: &[u8]| {
+        let p = parsed(frame);
+        (p.fragment_id, p.fragment_offset, p.fragment_start)
+    };
+    let mut first = v4(17, 0x2000, &[1; 4], &UDP);
+    first[18..20].copy_from_slice(&[0x12, 0x34]);
+    assert_eq!(facts(&first), (0x1234, 0, 38));
+    let mut later = v4(17, 0x2005, &[], &UDP);
+    later[18..20].copy_from_slice(&[0x12, 0x34]);
+    assert_eq!(facts(&later), (0x1234, 40, 34));
+    let header = |offset| [17, 0, 0, offset, 0x12, 0x34, 0x56, 0x78];
+    assert_eq!(facts(&v6(44, &header(1), &UDP)), (0x1234_5678, 0, 62));
+    assert_eq!(facts(&v6(44, &header(40), &UDP)), (0x1234_5678, 40, 62));
+    // What stands before the header is in every fragment, what stands behind it in the first alone.
+    let before = [[44, 0, 1, 4, 0, 0, 0, 0], header(1)].concat();
+    assert_eq!(facts(&v6(60, &before, &UDP)).2, 70);
+    let behind = [
+        [60, 0, 0, 1, 0x12, 0x34, 0x56, 0x78],
+        [17, 0, 1, 4, 0, 0, 0, 0],
+    ];
+    assert_eq!(facts(&v6(44, &behind.concat(), &UDP)).2, 62);
+}
+
+#[test]
+fn a_fragment_of_a_fragment_is_malformed() {
+    for (outer, inner) in [(1, 0), (0, 8), (0, 0), (1, 8)] {
+        let headers = [[44, 0, 0, outer, 0, 0, 0, 9], [17, 0, 0, inner, 0, 0, 0, 9]];
+        malformed(&v6(44, &headers.concat(), &UDP));
+    }
+}
+
+#[test]
+fn a_later_fragment_may_not_lie_over_the_header_of_tcp() {
+    for (units, fits) in [(1u16, false), (2, false), (3, true)] {
+        for frame in [
+            v4(6, units, &[], &UDP),
+            v6(44, &[6, 0, 0, (units * 8) as u8, 0, 0, 0, 9], &UDP),
+        ] {
+            if fits {
+                assert_eq!(parsed(&frame).kind, Kind::LaterFragment);
+            } else {
+                malformed(&frame);
+            }
         }
     }
 }
