@@ -6,6 +6,7 @@
 
 mod adopt;
 mod demo;
+mod fragments;
 mod grow;
 mod install;
 mod kill_writes;
