@@ -14,6 +14,7 @@ mod dry_outside;
 mod dry_run;
 mod edge;
 mod epochs;
+mod forged;
 mod fragments;
 mod fragments_nat;
 mod grow;
