@@ -71,12 +71,29 @@ pub fn datagram(from: IpAddr, to: IpAddr, source_port: u16) -> Vec<u8> {
     }
 }
 
+/// The protocol of an IP packet's frame.
+fn ethertype(packet: &[u8]) -> u16 {
+    if packet[0] >> 4 == 6 {
+        libc::ETH_P_IPV6 as u16
+    } else {
+        libc::ETH_P_IP as u16
+    }
+}
+
 /// Sends an IP packet out of a pod's interface, to its gateway, past the pod's own routing.
 fn send_raw(pod: &Pod, packet: &[u8]) {
-    let v6 = packet[0] >> 4 == 6;
+    send_frame(pod, ethertype(packet), packet);
+}
+
+/// The same with a VLAN's tag.
+fn send_tagged(pod: &Pod, vlan: u16, packet: &[u8]) {
+    let tag = [vlan.to_be_bytes(), ethertype(packet).to_be_bytes()].concat();
+    send_frame(pod, libc::ETH_P_8021Q as u16, &[&tag, packet].concat());
+}
+
+fn send_frame(pod: &Pod, protocol: u16, packet: &[u8]) {
     run_in(&pod.place().unwrap().net_only(), || {
         let index = interface_index("eth0")?;
-        let protocol = if v6 { libc::ETH_P_IPV6 } else { libc::ETH_P_IP } as u16;
         // SAFETY: a system call without pointers; the number it returns is ours alone.
         let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0) };
         if fd < 0 {
@@ -264,4 +281,34 @@ fn a_forged_source_does_not_open_what_policy_shuts() {
         assert!(matches!(outcome, Outcome::Answer { .. }), "{outcome:?}");
     }
     assert!(!arrived(victim).contains(&FORGED));
+}
+
+#[test]
+fn frames_that_a_pod_tags_for_another_network_reach_nobody() {
+    let (_lab, hostile, _friend, victims) = pods();
+    for victim in &victims {
+        for (from, to) in [(hostile.v4(), victim.v4()), (hostile.v6(), victim.v6())] {
+            // 0 is a tag of priority only, which the kernel takes for the device's own traffic.
+            for vlan in [0, 5, 0xe005] {
+                send_tagged(&hostile, vlan, &datagram(from, to, FORGED));
+            }
+            send_raw(&hostile, &datagram(from, to, HONEST));
+        }
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while arrived(victim)
+            .iter()
+            .filter(|port| **port == HONEST)
+            .count()
+            < 2
+        {
+            assert!(
+                Instant::now() < deadline,
+                "{} saw {:?}",
+                victim.key(),
+                arrived(victim)
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!arrived(victim).contains(&FORGED), "{}", victim.key());
+    }
 }
