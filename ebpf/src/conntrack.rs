@@ -27,7 +27,7 @@ static ESTABLISHED: LruHashMap<CtKey, CtEntry> = LruHashMap::with_max_entries(MA
 
 /// How far an entry's clock may run ahead of its twin's: packets of one direction touch only one
 /// of the two.
-const TWIN_LAG: Ticks = 8;
+pub const TWIN_LAG: Ticks = 8;
 
 /// Now, in ticks.
 #[inline(always)]

@@ -7,13 +7,13 @@ use weir_abi::{PortBe, Proto};
 use crate::packet::Kind;
 use crate::scratch::{Hook, Local, Mode, Plan, Scratch};
 use crate::skb::Skb;
-use crate::{conntrack, maps, open, policy, service, state};
+use crate::{conntrack, maps, masquerade, open, policy, service, state};
 
 /// Plans the way of a packet whose ends are known.
 #[inline(never)]
 pub fn plan(skb: Skb, s: &mut Scratch) -> u32 {
     // One call of each way on: to the verifier, two calls are two programs.
-    match known(s) {
+    match known(skb, s) {
         TRACKED => {
             s.mode = Mode::TRACKED;
             Plan::GO
@@ -25,7 +25,7 @@ pub fn plan(skb: Skb, s: &mut Scratch) -> u32 {
 
 /// What conntrack knows of the packet's flow.
 #[inline(never)]
-fn known(s: &mut Scratch) -> u32 {
+fn known(skb: Skb, s: &mut Scratch) -> u32 {
     let (tuple, proto) = (s.packet.tuple, s.packet.proto);
     if conntrack::find(s, &tuple, proto) == 0 {
         return NEW;
@@ -34,7 +34,7 @@ fn known(s: &mut Scratch) -> u32 {
         // An echo opens the way for its replies, and for nothing else that shares its tuple.
         return NOT_ITS_FLOW;
     }
-    let known = classify(s);
+    let known = classify(skb, s);
     if known == NEW {
         conntrack::remove(s);
     }
@@ -51,12 +51,12 @@ const NEW: u32 = 2;
 
 /// What the entry that was found is to the packet; fills in `judged`, `out`, `translate`, `to`.
 #[inline(never)]
-fn classify(s: &mut Scratch) -> u32 {
+fn classify(skb: Skb, s: &mut Scratch) -> u32 {
     let original = s.original != 0;
     if original && s.entry.flags & flags::HOST_LOCAL != 0 && s.own_node == 0 {
         return NOT_ITS_FLOW;
     }
-    if superseded(s) {
+    if superseded(s) || masquerade::outlived(skb, s) != 0 {
         return NEW;
     }
     let tuple = s.packet.tuple;
@@ -73,9 +73,19 @@ fn classify(s: &mut Scratch) -> u32 {
     if same_pods(s) {
         return TRACKED;
     }
+    as_it_came(s);
+    NEW
+}
+
+/// Takes back what an entry that is not the packet's has said of it: also the pod that was to receive it.
+#[inline(always)]
+fn as_it_came(s: &mut Scratch) {
+    let uplink = s.hook == Hook::FROM_UPLINK || s.hook == Hook::TO_UPLINK;
+    if uplink && s.out.dst != s.packet.tuple.dst {
+        s.to.present = 0;
+    }
     s.translate = 0;
     s.out = s.packet.tuple;
-    NEW
 }
 
 /// Whether the packet opens a new flow in place of the one that the entry remembers.
@@ -185,8 +195,7 @@ pub fn receiver(s: &mut Scratch) {
 /// Plans to judge a packet for itself, and to remember nothing.
 #[inline(always)]
 pub fn alone(s: &mut Scratch) -> u32 {
-    s.out = s.packet.tuple;
-    s.translate = 0;
+    as_it_came(s);
     s.mode = Mode::ALONE;
     receiver(s);
     judged_by_packet(s);

@@ -27,6 +27,6 @@ macro_rules! kernel {
 }
 
 kernel!(
-    answer, atomic, conntrack, deliver, dry_run, dsr, flow, fragment, icmp_error, maps, nat,
-    neighbour, open, outside, overlay, path, policy, scratch, skb, source, xdp,
+    answer, atomic, conntrack, deliver, dry_run, dsr, flow, fragment, icmp_error, maps, masquerade,
+    nat, neighbour, open, outside, overlay, path, policy, scratch, skb, source, xdp,
 );

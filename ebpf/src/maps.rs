@@ -261,6 +261,14 @@ pub fn is_in_cluster(addr: &Addr) -> bool {
         .is_some_and(|cidr| cidr.flags & node_cidr::EXTERNAL == 0)
 }
 
+/// Whether an address is a pod's or a node's of the cluster, or in `--non-masquerade-cidrs`.
+#[inline(always)]
+pub fn is_in_node_cidrs(addr: &Addr) -> bool {
+    NODE_CIDRS_MAP
+        .get(lpm(&LpmKey::host(*addr)))
+        .is_some()
+}
+
 /// Whether an address is another node's own: those stand among the prefixes without an uplink.
 #[inline(always)]
 pub fn is_other_node(addr: &Addr) -> bool {

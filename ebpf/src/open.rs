@@ -15,7 +15,7 @@ use crate::outcome::Outcome;
 use crate::service::{self, Ask, Asker, Frontend, Selection};
 use crate::nat::{Candidate, NatPorts};
 use crate::skb::Skb;
-use crate::{dry_run, dsr, flow, outside};
+use crate::{dry_run, dsr, flow, masquerade, outside};
 
 /// Plans the way of a flow's first packet, or of one whose flow is not remembered.
 #[inline(never)]
@@ -23,7 +23,7 @@ pub fn plan(skb: Skb, s: &mut Scratch) -> u32 {
     describe(s);
     if s.asks_services() {
         match service(s) {
-            NOT_A_SERVICE if s.at_uplink() => return Outcome::Stack.code(),
+            NOT_A_SERVICE if s.at_uplink() => return masquerade::keep_own(s),
             NOT_A_SERVICE | Plan::GO => {}
             other => return other,
         }
@@ -38,6 +38,9 @@ pub fn plan(skb: Skb, s: &mut Scratch) -> u32 {
                 return failed;
             }
         }
+    }
+    if s.hook == Hook::FROM_POD && remembered(&s.packet) {
+        masquerade::source(skb, s);
     }
     s.entry.initiator = if s.from.is_present() {
         s.from.incarnation
@@ -63,7 +66,7 @@ pub fn plan(skb: Skb, s: &mut Scratch) -> u32 {
 
 /// Whether a flow is worth an entry: one that nothing can answer is not.
 #[inline(always)]
-fn remembered(p: &Packet) -> bool {
+pub fn remembered(p: &Packet) -> bool {
     if p.is_icmp() {
         return p.is_echo(true);
     }
@@ -271,7 +274,8 @@ fn record_first(s: &mut Scratch) -> u32 {
     }
 }
 
+/// The flag of an entry whose initiator is its key's higher end.
 #[inline(always)]
-fn high(yes: bool) -> u32 {
+pub fn high(yes: bool) -> u32 {
     if yes { flags::INITIATOR_HIGH } else { 0 }
 }

@@ -5,7 +5,7 @@ use weir_abi::Addr;
 use weir_abi::conntrack::flags;
 use weir_abi::counter::Counter;
 
-use crate::{dsr, maps, overlay, source};
+use crate::{dsr, maps, masquerade, overlay, source};
 use crate::outcome::Outcome;
 use crate::scratch::{Hook, Local, Mode, Scratch};
 use crate::skb::{Failed, Skb};
@@ -57,7 +57,7 @@ pub fn way(skb: Skb, s: &Scratch) -> u32 {
     if reply && s.hook == Hook::TO_UPLINK {
         return 0;
     }
-    if reply && s.entry.uplink != 0 {
+    if reply && s.entry.uplink != 0 && !masquerade::has(s) {
         // The way it came by: its source is an address of this node's, which the stack would take for
         // forged.
         if s.entry.flags & flags::NAT != 0 {
@@ -72,6 +72,10 @@ pub fn way(skb: Skb, s: &Scratch) -> u32 {
         let uplink = towards(skb, s);
         let known = !maps::uplink_addr(uplink, s.packet.family == 4).is_none();
         return if known { uplink } else { 0 };
+    }
+    if masquerade::has(s) {
+        // A reply is for a pod of this node; this one is gone.
+        return if reply { NO_ROUTE } else { s.entry.uplink };
     }
     if s.hook == Hook::FROM_POD {
         return overlay::or_uplink_to(&s.out.dst);

@@ -8,8 +8,8 @@ use crate::packet::{self, Frame, Kind};
 use crate::scratch::{Hook, Local, Plan, Scratch, scratch};
 use crate::skb::{PACKET_HOST, Skb};
 use crate::{
-    answer, conntrack, deliver, flow, fragment, icmp_error, maps, nat, neighbour, outside, overlay,
-    source,
+    answer, conntrack, deliver, flow, fragment, icmp_error, maps, masquerade, nat, neighbour,
+    outside, overlay, source,
 };
 
 /// Ingress of a pod's host interface.
@@ -245,7 +245,10 @@ fn steps(skb: Skb, s: &mut Scratch) -> Outcome {
     };
     match plan {
         // Neither a Service's nor a pod's.
-        Plan::GO if s.at_uplink() && s.translate == 0 => return Outcome::Stack,
+        Plan::GO if s.at_uplink() && s.translate == 0 => {
+            masquerade::touch_own(s);
+            return Outcome::Stack;
+        }
         // It is met again at the pod's interface.
         Plan::GO if outside::goes_by_stack(s) => {
             fragment::by_stack(skb, s);

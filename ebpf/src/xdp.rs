@@ -74,6 +74,10 @@ fn is_known(s: &mut Scratch) -> u32 {
     if conntrack::find(s, &tuple, proto) == 0 || s.entry.flags & (flags::SNAT | flags::DSR) == 0 {
         return 0;
     }
+    // A pod of this node has opened it: its packets end here.
+    if s.entry.flags & flags::MASQUERADE != 0 {
+        return 0;
+    }
     if !flow::translates(s) || maps::is_node_addr(&tuple.src) || maps::local_ifindex(&tuple.src) != 0
     {
         return 0;

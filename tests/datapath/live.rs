@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use aya::programs::TcAttachType;
 use nix::sched::{CloneFlags, setns, unshare};
+use weir_abi::node::config;
 use weir_abi::{Addr, Proto};
 
 use crate::packets::*;
@@ -324,6 +325,39 @@ fn a_translated_packet_leaves_a_wire_without_offload_with_a_right_checksum() {
                 offload("weirup", on);
                 remote.offload("weirupp", on);
                 talk_by_service(node, &a, &remote, family, family.remote());
+            }
+        }
+    });
+}
+
+/// Somebody outside, who knows nothing of pods: what leaves their kernel unfinished is translated twice.
+#[test]
+fn masqueraded_streams_and_datagrams_cross_wires_with_and_without_offload() {
+    on_node(|node| {
+        let a = Pod::new();
+        a.plug("weirap", MAC_POD_A, MAC_HOST_A, 10);
+        node.attach("from_pod", "weira", TcAttachType::Ingress);
+        node.attach("to_pod", "weira", TcAttachType::Egress);
+        let world = beyond(node);
+        world.run(|| {
+            ip("route del 10.1.0.0/24");
+            ip("-6 route del fd00:1::/64");
+        });
+        node.attach("to_uplink", "weirup", TcAttachType::Egress);
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+        node.nat(61_000, 61_999);
+        node.flags(config::flags::MASQUERADE);
+        for family in Family::BOTH {
+            // Not in the cluster here.
+            let at = family.remote();
+            for on in [true, false] {
+                a.offload("weirap", on);
+                offload("weirup", on);
+                world.offload("weirupp", on);
+                let ports = serve(&world, at.to_ip());
+                talk(&a, socket(at, ports.tcp), socket(at, ports.udp));
+                talk_by_service(node, &a, &world, family, at);
             }
         }
     });

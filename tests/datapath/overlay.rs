@@ -40,9 +40,9 @@ fn overlaid(node: &mut Node) {
             flags: node_cidr::OVERLAY,
             ..own
         };
-        node.owner(cidr, len, pods);
+        node.put_node_cidr(cidr, len, pods);
         let host = if family == Family::V4 { 32 } else { 128 };
-        node.owner(family.other_node(), host, own);
+        node.put_node_cidr(family.other_node(), host, own);
     }
 }
 

@@ -58,10 +58,10 @@ impl Node {
             ifindex,
             ..NodeCidr::default()
         };
-        self.owner(addr, len, value);
+        self.put_node_cidr(addr, len, value);
     }
 
-    pub fn owner(&mut self, addr: Addr, len: u8, value: NodeCidr) {
+    pub fn put_node_cidr(&mut self, addr: Addr, len: u8, value: NodeCidr) {
         let key = lpm(&LpmKey::prefix(addr, len));
         let map = self.ebpf.map_mut("NODE_CIDRS").unwrap();
         LpmTrie::try_from(map)
@@ -220,6 +220,26 @@ impl Node {
             .unwrap();
     }
 
+    /// Gives the uplink another address of its family.
+    pub fn uplink_address(&mut self, addr: Addr) {
+        let uplink = self.if_uplink;
+        let mut uplinks = self.map::<u32, UplinkInfo>("UPLINKS");
+        let mut info = uplinks.get(&uplink, 0).unwrap();
+        if addr.is_v4() {
+            info.addr4 = addr;
+        } else {
+            info.addr6 = addr;
+        }
+        uplinks.insert(uplink, info, 0).unwrap();
+    }
+
+    /// Sets the configuration's flags.
+    pub fn flags(&mut self, flags: u64) {
+        self.array::<u64>("CONFIG")
+            .set(config::FLAGS, flags, 0)
+            .unwrap();
+    }
+
     /// Adds a prefix of a frontend's source ranges.
     pub fn source_range(&mut self, key: RangeKey) {
         let [a, b, c, d] = key.addr;
@@ -255,6 +275,17 @@ impl Node {
         self.map(name)
             .insert(CtKey::sorted(tuple, proto).0, entry, 0)
             .unwrap();
+    }
+
+    /// Removes a translated flow, as if it had been evicted.
+    pub fn forget(&mut self, tuple: &Tuple, proto: Proto) {
+        let (_, entry) = self.entry(tuple, proto).expect("the entry exists");
+        for tuple in [*tuple, entry.other] {
+            for name in ["CT_NEW", "CT_EST"] {
+                let key = CtKey::sorted(&tuple, proto).0;
+                let _ = self.map::<CtKey, CtEntry>(name).remove(&key);
+            }
+        }
     }
 
     /// Number of conntrack entries.

@@ -106,13 +106,14 @@ fn programs_are_told_each_uplinks_own_addresses() {
 fn programs_are_told_the_configuration_and_a_restart_changes_it() {
     let lab = Lab::builder().nodes(1).start().unwrap();
     let node = &lab.nodes[0];
-    assert_eq!(word(node, config::FLAGS), 0);
+    assert_eq!(word(node, config::FLAGS), config::flags::MASQUERADE);
     assert_eq!(word(node, config::NAT_PORTS), 0xffff_ee48);
     node.stop_agent().unwrap();
     node.set_agent_args(&[
         "--nat-ports=62000-62999",
         "--socket-lb=host-only",
         "--node-port-mode=dsr",
+        "--masquerade=false",
     ]);
     node.start_agent().unwrap();
     assert_eq!(

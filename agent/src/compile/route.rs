@@ -123,6 +123,8 @@ pub struct Facts<'a> {
     pub pools: &'a Pools,
     /// The overlay.
     pub overlay: Overlay,
+    /// What pods reach from their own addresses, although it is outside the cluster.
+    pub non_masquerade: &'a [IpNetwork],
 }
 
 /// Computes what must be in force.
@@ -149,6 +151,7 @@ pub fn compile(nodes: &[NodeView], facts: Facts<'_>) -> Desired {
             other_node(node, facts, internal, &mut desired);
         }
     }
+    exclude(nodes, facts.non_masquerade, &mut desired);
     if own.is_none() {
         desired.problems.push(format!(
             "Node {}: not known to the source: pods cannot be added until it is (is --node-name right?)",
@@ -156,6 +159,23 @@ pub fn compile(nodes: &[NodeView], facts: Facts<'_>) -> Desired {
         ));
     }
     desired
+}
+
+/// Marks what is outside the cluster, and is reached from pods' own addresses. What is a node's own or in its
+/// pods' prefixes is so anyway, and must be found as such.
+fn exclude(nodes: &[NodeView], prefixes: &[IpNetwork], desired: &mut Desired) {
+    let pods: Vec<IpNetwork> = nodes.iter().flat_map(|n| n.pod_cidrs.clone()).collect();
+    let external = NodeCidr {
+        flags: node_cidr::EXTERNAL,
+        ..NodeCidr::default()
+    };
+    for prefix in prefixes {
+        let within =
+            |pods: &IpNetwork| pods.prefix() <= prefix.prefix() && pods.contains(prefix.network());
+        if !pods.iter().any(within) {
+            desired.node_cidrs.entry(key(*prefix)).or_insert(external);
+        }
+    }
 }
 
 /// Those of all devices and of the Node object, with their flags.

@@ -181,6 +181,18 @@ pub(super) const KEYS: &[Key] = &[
         "Source ports of the node's own translations",
     ),
     key(
+        "masquerade",
+        "true|false",
+        Some("true"),
+        "Whether pods reach those outside the cluster from the node's address",
+    ),
+    key(
+        "non-masquerade-cidrs",
+        "CIDRS",
+        None,
+        "Outside the cluster, but reached from pods' own addresses, by comma [default: none]",
+    ),
+    key(
         "node-port-mode",
         "snat|dsr",
         Some("snat"),

@@ -5,6 +5,7 @@ mod cluster;
 mod cni;
 mod keys;
 mod layers;
+mod masquerade;
 mod overlay;
 mod print;
 mod service;
@@ -14,6 +15,7 @@ mod tests;
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use axum::http::Uri;
+use weir_net::IpNetwork;
 use weir_policy::Established;
 
 use crate::{
@@ -29,6 +31,7 @@ use crate::{
 
 pub use cni::CniConf;
 pub use layers::{ConfigError, Layers, Origin, Value};
+pub use masquerade::Masquerade;
 pub use overlay::Routing;
 pub use service::{NodePortMode, SocketLb, flag_word};
 
@@ -94,6 +97,10 @@ pub struct Config {
     pub socket_lb: SocketLb,
     /// `nat-ports`.
     pub nat_ports: NatPorts,
+    /// `masquerade`.
+    pub masquerade: Masquerade,
+    /// `non-masquerade-cidrs`: what pods reach from their own addresses all the same.
+    pub non_masquerade: Vec<IpNetwork>,
     /// `node-port-mode`.
     pub node_port_mode: NodePortMode,
     /// `xdp`: where the XDP program is used.
@@ -184,6 +191,10 @@ impl Config {
                 .unwrap_or_default(),
             socket_lb: layers.require("socket-lb", service::parse_socket_lb)?,
             nat_ports: layers.require("nat-ports", service::parse_nat_ports)?,
+            masquerade: layers.require("masquerade", masquerade::parse_masquerade)?,
+            non_masquerade: layers
+                .optional("non-masquerade-cidrs", masquerade::parse_cidrs)?
+                .unwrap_or_default(),
             node_port_mode: layers.require("node-port-mode", service::parse_node_port_mode)?,
             xdp: layers.require("xdp", str::parse)?,
             policy_established: layers.require("policy-established", parse_established)?,

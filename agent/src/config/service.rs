@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use weir_abi::node::config::flags;
 
+use super::Masquerade;
 use crate::compile::{nat_ports::NatPorts, node_port::NodePortAddresses, service::ServiceName};
 
 /// Whose sockets the cgroup hooks translate.
@@ -28,7 +29,7 @@ pub enum NodePortMode {
 }
 
 /// The word [`weir_abi::node::config::FLAGS`] of `CONFIG`.
-pub fn flag_word(socket_lb: SocketLb, mode: NodePortMode) -> u64 {
+pub fn flag_word(socket_lb: SocketLb, mode: NodePortMode, masquerade: Masquerade) -> u64 {
     let socket_lb = match socket_lb {
         SocketLb::All => 0,
         SocketLb::HostOnly => flags::SOCKET_LB_HOST_ONLY,
@@ -37,7 +38,11 @@ pub fn flag_word(socket_lb: SocketLb, mode: NodePortMode) -> u64 {
         NodePortMode::Snat => 0,
         NodePortMode::Dsr => flags::DSR,
     };
-    socket_lb | mode
+    let masquerade = match masquerade {
+        Masquerade::On => flags::MASQUERADE,
+        Masquerade::Off => 0,
+    };
+    socket_lb | mode | masquerade
 }
 
 /// `primary`, or CIDRs by comma.
@@ -154,12 +159,18 @@ mod tests {
     }
 
     #[test]
-    fn the_flag_word_has_a_bit_for_each_choice_that_is_not_the_default() {
-        assert_eq!(flag_word(SocketLb::All, NodePortMode::Snat), 0);
+    fn the_flag_word_has_a_bit_for_each_choice() {
+        use Masquerade::{Off, On};
+        let word = flag_word;
+        assert_eq!(word(SocketLb::All, NodePortMode::Snat, Off), 0);
         assert_eq!(
-            flag_word(SocketLb::HostOnly, NodePortMode::Snat),
+            word(SocketLb::HostOnly, NodePortMode::Snat, Off),
             flags::SOCKET_LB_HOST_ONLY
         );
-        assert_eq!(flag_word(SocketLb::All, NodePortMode::Dsr), flags::DSR);
+        assert_eq!(word(SocketLb::All, NodePortMode::Dsr, Off), flags::DSR);
+        assert_eq!(
+            word(SocketLb::All, NodePortMode::Snat, On),
+            flags::MASQUERADE
+        );
     }
 }

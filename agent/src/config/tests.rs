@@ -216,6 +216,8 @@ fn the_keys_around_services_have_kube_proxys_defaults_and_name_themselves_in_err
         ("--skip-services", "kube-dns"),
         ("--socket-lb", "pods"),
         ("--nat-ports", "61000"),
+        ("--masquerade", "maybe"),
+        ("--non-masquerade-cidrs", "10.0.0.1"),
         ("--node-port-mode", "ipvs"),
         ("--healthz-address", "10256"),
     ] {

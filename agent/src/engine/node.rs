@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 use anyhow::Context as _;
 use weir_abi::node::{config, node_addr};
 use weir_api::status::Feature;
-use weir_net::{NetNs, Netlink};
+use weir_net::{IpNetwork, NetNs, Netlink};
 
 use super::{endpoints::write_by_rename, overlay, xdp::XdpPart};
 use crate::{
@@ -45,6 +45,7 @@ pub struct NodePart {
     device: Option<overlay::Device>,
     node_ports: NodePortAddresses,
     pools: Pools,
+    non_masquerade: Vec<IpNetwork>,
     /// Words of `CONFIG` and what they must say.
     words: [(u32, u64); 2],
     file: PathBuf,
@@ -96,10 +97,11 @@ impl NodePart {
             device,
             node_ports: config.node_ports.clone(),
             pools: config.pools.clone(),
+            non_masquerade: config.non_masquerade.clone(),
             words: [
                 (
                     config::FLAGS,
-                    flag_word(config.socket_lb, config.node_port_mode),
+                    flag_word(config.socket_lb, config.node_port_mode, config.masquerade),
                 ),
                 (config::NAT_PORTS, config.nat_ports.word()),
             ],
@@ -158,6 +160,7 @@ impl NodePart {
             node_ports: &self.node_ports,
             pools: &self.pools,
             overlay: self.overlay,
+            non_masquerade: &self.non_masquerade,
         };
         self.desired = route::compile(&nodes, facts);
         if synced {

@@ -191,7 +191,7 @@ pub struct CtEntry {
     /// [`CtEntry::VERSION`].
     pub version: u32,
     /// The uplink by which the initiator's first packet came in, and by which the replies leave
-    /// again; 0 for other flows.
+    /// again; with [`flags::MASQUERADE`] the one that the initiator's packets leave by; 0 for other flows.
     pub uplink: u32,
     /// Reserved, zero.
     pub spare: [u32; 3],
@@ -222,6 +222,8 @@ pub mod flags {
     /// What the initiator, a pod of this node, sends is forwarded by the stack: so must the replies
     /// be, or whoever follows connections there (netfilter) sees half of this one.
     pub const BY_STACK: u32 = 128;
+    /// With [`SNAT`]: a pod of this node has opened the flow to somebody outside the cluster.
+    pub const MASQUERADE: u32 = 256;
 }
 
 /// Bits of [`CtEntry::seen`]: they are only ever added, so that both entries of a flow can be

@@ -81,6 +81,8 @@ pub mod config {
         /// TCP from outside goes to a backend on another node with the client's own address, and
         /// is answered from there (`--node-port-mode=dsr`).
         pub const DSR: u64 = 2;
+        /// Pods reach those outside the cluster from the node's address (`--masquerade`).
+        pub const MASQUERADE: u64 = 4;
     }
 }
 

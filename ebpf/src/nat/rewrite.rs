@@ -41,6 +41,9 @@ fn try_rewrite(skb: Skb, p: &Packet, to: &Tuple) -> Result<(), Failed> {
     {
         rewrite_ports(skb, p, to)?;
     }
+    if p.is_icmp() && p.kind as u8 == Kind::Flow as u8 {
+        rewrite_echo(skb, p, to)?;
+    }
     Ok(())
 }
 
@@ -106,6 +109,30 @@ fn rewrite_ports(skb: Skb, p: &Packet, to: &Tuple) -> Result<(), Failed> {
     }
 }
 
+/// An echo's identifier stands in its tuple as the port of the end that asks.
+#[inline(always)]
+fn rewrite_echo(skb: Skb, p: &Packet, to: &Tuple) -> Result<(), Failed> {
+    let (old, new) = (identifier(p, &p.tuple), identifier(p, to));
+    if old == new {
+        return Ok(());
+    }
+    skb.store(p.l4 + 4, &new.to_ne_bytes())?;
+    let sum = (!old) as u64 + new as u64;
+    skb.checksum_sum(p.l4 + 2, checksum::fold(sum) as u32, false)
+}
+
+/// The identifier in the tuple of an echo or its reply; of other messages 0.
+#[inline(always)]
+fn identifier(p: &Packet, tuple: &Tuple) -> u16 {
+    if p.is_echo(true) {
+        tuple.sport.0
+    } else if p.is_echo(false) {
+        tuple.dport.0
+    } else {
+        0
+    }
+}
+
 /// SCTP's CRC32c covers the ports, but no address. Where the device is to fill it in later, what
 /// stands there does not matter.
 #[inline(always)]
@@ -151,6 +178,11 @@ fn try_rewrite_quote(skb: Skb, outer: &Packet, p: &Packet, to: &Tuple) -> Result
         let ([a, b], [c, d]) = (src.to_ne_bytes(), dst.to_ne_bytes());
         skb.store(p.l4, &[a, b, c, d])?;
         sum += (!p.tuple.sport.0) as u64 + src as u64 + (!p.tuple.dport.0) as u64 + dst as u64;
+    }
+    let (old, new) = (identifier(p, &p.tuple), identifier(p, to));
+    if old != new {
+        skb.store(p.l4 + 4, &new.to_ne_bytes())?;
+        sum += (!old) as u64 + new as u64;
     }
     // A quoted header after an odd number of bytes would swap the sums; none does, as headers are
     // multiples of four bytes.

@@ -56,8 +56,47 @@ fn compiled(nodes: &[NodeView]) -> Desired {
             node_ports: &NodePortAddresses::All,
             pools: &Pools::default(),
             overlay: Overlay::default(),
+            non_masquerade: &[],
         },
     )
+}
+
+#[test]
+fn excluded_prefixes_stand_beside_those_of_nodes_and_never_in_their_place() {
+    let excluded = [
+        "10.0.0.0/8",
+        "10.0.2.0/24",
+        "10.0.2.128/25",
+        "192.0.2.2/32",
+        "2001:db8:5::/48",
+    ]
+    .map(net);
+    let facts = Facts {
+        name: "n1",
+        uplinks: &[uplink()],
+        addresses: &[],
+        mtu: None,
+        node_ports: &NodePortAddresses::All,
+        pools: &Pools::default(),
+        non_masquerade: &excluded,
+    };
+    let desired = compile(&two(), facts);
+    let external = |cidr: &NodeCidr| cidr.flags & node_cidr::EXTERNAL != 0;
+    let marked = desired.node_cidrs.iter().filter(|(_, cidr)| external(cidr));
+    let marked: Vec<LpmKey> = marked.map(|(key, _)| *key).collect();
+    assert_eq!(marked, [key(excluded[0]), key(excluded[4])]);
+    assert!(
+        desired
+            .node_cidrs
+            .values()
+            .filter(|c| external(c))
+            .all(|c| c.node == 0)
+    );
+    let without = compiled(&two()).node_cidrs;
+    assert_eq!(desired.node_cidrs.len(), without.len() + 2);
+    for (key, cidr) in without {
+        assert_eq!(desired.node_cidrs[&key], cidr);
+    }
 }
 
 fn hops(desired: &Desired) -> Vec<String> {
@@ -113,6 +152,7 @@ fn serving(node_ports: &NodePortAddresses) -> Vec<String> {
         node_ports,
         pools: &Pools::default(),
         overlay: Overlay::default(),
+        non_masquerade: &[],
     };
     let addrs = compile(&two(), facts).node_addrs;
     let serving = addrs
@@ -149,6 +189,7 @@ fn sources(on: &[&str], internal: &[&str], elsewhere: &[&str]) -> [String; 2] {
         node_ports: &NodePortAddresses::All,
         pools: &Pools::default(),
         overlay: Overlay::default(),
+        non_masquerade: &[],
     };
     let desired = compile(&[node("n1", &[], internal)], facts);
     let UplinkInfo { addr4, addr6, .. } = desired.uplinks[&2];
@@ -186,6 +227,7 @@ fn the_node_file_takes_the_uplinks_mtu_unless_one_is_configured() {
         node_ports: &NodePortAddresses::All,
         pools: &Pools::default(),
         overlay: Overlay::default(),
+        non_masquerade: &[],
     };
     assert_eq!(compile(&two(), facts).file.unwrap().mtu, 1400);
 }
@@ -273,6 +315,7 @@ fn a_node_without_pod_cidrs_is_named_with_who_gives_them() {
             node_ports: &NodePortAddresses::All,
             pools,
             overlay: Overlay::default(),
+            non_masquerade: &[],
         };
         let desired = compile(&[node("n1", &[], &["192.0.2.1"])], facts);
         assert_eq!(desired.file, None);
