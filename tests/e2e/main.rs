@@ -13,6 +13,7 @@ mod kill_writes;
 mod lab;
 mod live;
 mod live_flows;
+mod masquerade;
 mod netns;
 mod node_facts;
 mod node_state;

@@ -27,9 +27,21 @@ pub(crate) fn raise(fabric: &Holder, mtu: u32) -> Result<()> {
     })
 }
 
+/// What the fabric has routes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Knows {
+    /// Its own subnet alone.
+    Nodes,
+    /// Also each node's pods.
+    NodesAndPods,
+}
+
 /// Connects a node to the fabric, both families.
-pub(crate) fn wire(fabric: &Holder, node: &Node, mtu: u32) -> Result<()> {
+pub(crate) fn wire(fabric: &Holder, node: &Node, mtu: u32, knows: Knows) -> Result<()> {
     plug(fabric, &node.name, node.holder_pid(), &node.addresses, mtu)?;
+    if knows == Knows::Nodes {
+        return Ok(());
+    }
     // The way back from outside the cluster to its pods.
     run_in(&fabric.place.net_only(), || {
         for (cidr, via) in node.pod_cidrs.iter().zip(node.addresses) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
@@ -13,12 +13,13 @@ use crate::cgroup::{self, Owner};
 use crate::client::OutsideClient;
 use crate::cluster::{self, Cluster};
 use crate::control::Control;
+use crate::fabric::{self, Knows};
 use crate::hold::{ROOT, Role};
 use crate::node::{Holder, Node};
 use crate::pod::{Pod, PodSpec};
 use crate::runtime::{self, Attachment};
 use crate::spawn::{Place, run_in};
-use crate::{fabric, netlink, node, registry};
+use crate::{netlink, node, registry};
 
 /// What a lab is to be; see [`Lab::builder`].
 #[derive(Clone, Debug)]
@@ -27,6 +28,7 @@ pub struct LabBuilder {
     mtu: u32,
     agents: bool,
     agent_args: Vec<String>,
+    fabric: Knows,
 }
 
 impl LabBuilder {
@@ -41,6 +43,13 @@ impl LabBuilder {
     #[must_use]
     pub fn mtu(mut self, mtu: u32) -> Self {
         self.mtu = mtu;
+        self
+    }
+
+    /// A network that has no routes to pods, as most networks: only nodes are reached from outside.
+    #[must_use]
+    pub fn unrouted(mut self) -> Self {
+        self.fabric = Knows::Nodes;
         self
     }
 
@@ -109,6 +118,7 @@ impl Lab {
             mtu: 1500,
             agents: true,
             agent_args: Vec::new(),
+            fabric: Knows::NodesAndPods,
         }
     }
 
@@ -131,7 +141,7 @@ impl Lab {
         let mut nodes = Vec::new();
         for number in 1..=builder.nodes {
             let node = Node::start(number, &fabric, &cgroup)?;
-            fabric::wire(&fabric, &node, builder.mtu)?;
+            fabric::wire(&fabric, &node, builder.mtu, builder.fabric)?;
             let args: Vec<&str> = builder.agent_args.iter().map(String::as_str).collect();
             node.set_agent_args(&args);
             cluster.apply(&cluster::node_object(
@@ -203,9 +213,8 @@ impl Lab {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let namespace =
             text(&object["metadata"]["namespace"]).unwrap_or_else(|| "default".to_owned());
-        let Some(name) = text(&object["metadata"]["name"]) else {
-            bail!("a pod without a name: {object}");
-        };
+        let name = text(&object["metadata"]["name"]);
+        let name = name.ok_or_else(|| anyhow!("a pod without a name: {object}"))?;
         let uid = format!("{:08x}-0000-4000-8000-{number:012x}", std::process::id());
         object["apiVersion"] = json!("v1");
         object["kind"] = json!("Pod");
@@ -267,7 +276,7 @@ impl Lab {
             uid: uid.to_owned(),
             node: spec.node,
             container_id,
-            addresses: addresses_in(&result)?,
+            addresses: runtime::addresses_in(&result)?,
             result,
             unsupported,
             control: Arc::new(control),
@@ -359,25 +368,6 @@ impl Drop for Guard {
             let _ = registry::take_down(cgroup);
         }
     }
-}
-
-fn addresses_in(result: &Value) -> Result<Vec<IpAddr>> {
-    let ips = result["ips"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let addresses: Vec<IpAddr> = ips
-        .iter()
-        .map(|ip| {
-            let text = ip["address"].as_str().unwrap_or_default();
-            let network: IpNetwork = text
-                .parse()
-                .with_context(|| format!("the address {text:?} in the result"))?;
-            Ok(network.ip())
-        })
-        .collect::<Result<_>>()?;
-    ensure!(!addresses.is_empty(), "the result has no address: {result}");
-    Ok(addresses)
 }
 
 fn running_status(addresses: &[IpAddr], node: &Node) -> Value {

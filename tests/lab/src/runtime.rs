@@ -1,9 +1,11 @@
 //! What a container runtime does with a CNI plugin, as containerd does it: environment,
 //! configuration on standard input, the result on standard output, DEL after a failed ADD.
 
+use std::net::IpAddr;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
 use crate::bin;
@@ -139,4 +141,27 @@ pub fn del(node: &Node, attachment: &Attachment, result: &Value) -> Result<()> {
     let mut config = config(node);
     config["prevResult"] = result.clone();
     call(node, "DEL", attachment, &config)?.ok().map(drop)
+}
+
+/// The addresses in the result of an ADD.
+///
+/// # Errors
+/// When there is none, or one does not parse.
+pub fn addresses_in(result: &Value) -> Result<Vec<IpAddr>> {
+    let ips = result["ips"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let addresses: Vec<IpAddr> = ips
+        .iter()
+        .map(|ip| {
+            let text = ip["address"].as_str().unwrap_or_default();
+            let network: IpNetwork = text
+                .parse()
+                .with_context(|| format!("the address {text:?} in the result"))?;
+            Ok(network.ip())
+        })
+        .collect::<Result<_>>()?;
+    ensure!(!addresses.is_empty(), "the result has no address: {result}");
+    Ok(addresses)
 }

@@ -76,7 +76,11 @@ pub fn show(options: &Options) -> Result<Result<Shown, ExitCode>> {
     }
 
     let start = Instant::now();
-    let lab = Lab::builder().nodes(options.nodes).start()?;
+    // What arrives outside is told by the pod's own address.
+    let lab = Lab::builder()
+        .nodes(options.nodes)
+        .agent_arg("--masquerade=false")
+        .start()?;
     report.timing("nodes and agents", start.elapsed());
     let fleet = stage::deploy(&lab, &plan, &progress, &mut report)?;
     let cluster = cells::cluster_of(&lab.cluster.objects()?)?;
