@@ -78,6 +78,7 @@ fn excluded_prefixes_stand_beside_those_of_nodes_and_never_in_their_place() {
         mtu: None,
         node_ports: &NodePortAddresses::All,
         pools: &Pools::default(),
+        overlay: Overlay::default(),
         non_masquerade: &excluded,
     };
     let desired = compile(&two(), facts);

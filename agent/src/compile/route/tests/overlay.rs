@@ -16,6 +16,7 @@ fn with(mode: Mode, device: Option<u32>, nodes: &[NodeView]) -> Desired {
         node_ports: &NodePortAddresses::All,
         pools: &Pools::default(),
         overlay: Overlay { mode, device },
+        non_masquerade: &[],
     };
     compile(nodes, facts)
 }
