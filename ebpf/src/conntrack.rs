@@ -54,6 +54,12 @@ fn entry(key: &CtKey) -> Option<&'static mut CtEntry> {
     Some(unsafe { &mut *entry })
 }
 
+/// The entry of an established flow, in place: another flow may get the element at any time.
+#[inline(always)]
+pub fn established(key: &CtKey) -> Option<*const CtEntry> {
+    ESTABLISHED.get_ptr(key)
+}
+
 #[inline(always)]
 fn over(key: &CtKey, entry: &CtEntry, now: Ticks) -> bool {
     entry.version != CtEntry::VERSION
@@ -273,6 +279,20 @@ pub fn restamp(s: &mut Scratch, ingress: u32, rule: u32, new: u64) -> u32 {
     if atomic::compare_exchange(stamp.cast(), old.0, Stamp(new).0) {
         // SAFETY: a field of a map value. It is for display: the stamp decides.
         unsafe { *shown = RuleVerdict(rule) };
+    }
+    0
+}
+
+/// Notes the way to and from the flow's end on another node in the entry under `s.key`, if that is still the
+/// flow's.
+#[inline(never)]
+pub fn set_way(s: &mut Scratch, uplink: u32, generation: u32) -> u32 {
+    if dry_run::is_on() {
+        return 0;
+    }
+    if let Some(entry) = entry(&s.key) {
+        let new = s.entry.way.by(uplink, generation);
+        atomic::compare_exchange((&raw mut entry.way).cast(), s.entry.way.0, new.0);
     }
     0
 }

@@ -7,7 +7,7 @@ use weir_abi::{PortBe, Proto};
 use crate::packet::Kind;
 use crate::scratch::{Hook, Local, Mode, Plan, Scratch};
 use crate::skb::Skb;
-use crate::{conntrack, maps, masquerade, open, policy, service, state};
+use crate::{conntrack, maps, masquerade, open, policy, service, short_way, state};
 
 /// Plans the way of a packet whose ends are known.
 #[inline(never)]
@@ -228,7 +228,7 @@ pub fn remember(skb: Skb, s: &mut Scratch) -> u32 {
     }
     if s.mode == Mode::TRACKED {
         conntrack::touch(s);
-        0
+        short_way::note_way(s)
     } else if s.mode == Mode::OPENS {
         open::record(skb, s)
     } else {

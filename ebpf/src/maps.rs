@@ -84,6 +84,64 @@ pub fn local_pod(addr: &Addr, to: &mut Local) -> bool {
     found.addr4 == *addr || found.addr6 == *addr
 }
 
+/// What the short way must know of a pod that sends.
+pub struct Sender {
+    /// Its address of the family that was asked for.
+    pub addr: Addr,
+    /// See [`Endpoint`].
+    pub incarnation: u32,
+    /// See [`Endpoint`].
+    pub slot: u32,
+}
+
+/// The pod whose host interface this is, read in place.
+#[inline(always)]
+pub fn sender(ifindex: u32, v4: bool) -> Option<Sender> {
+    let found = ENDPOINTS_MAP.get_ptr(ifindex)?;
+    // SAFETY: a map value, valid memory until the program ends; volatile, as the key is compared last.
+    unsafe {
+        let addr = if v4 { &raw const (*found).addr4 } else { &raw const (*found).addr6 };
+        let sender = Sender {
+            addr: addr.read_volatile(),
+            incarnation: (&raw const (*found).incarnation).read_volatile(),
+            slot: (&raw const (*found).slot).read_volatile(),
+        };
+        ((&raw const (*found).ifindex).read_volatile() == ifindex).then_some(sender)
+    }
+}
+
+/// What the short way must know of a pod that receives.
+pub struct Receiver {
+    /// See [`Endpoint`].
+    pub incarnation: u32,
+    /// See [`Endpoint`].
+    pub slot: u32,
+    /// See [`Endpoint`].
+    pub ifindex: u32,
+    /// See [`Endpoint`].
+    pub mtu: u32,
+    /// See [`Local::macs`].
+    pub macs: [u32; 3],
+}
+
+/// The pod of this node that has the address, read in place.
+#[inline(always)]
+pub fn receiver(addr: &Addr) -> Option<Receiver> {
+    let found = LOCAL_PODS_MAP.get_ptr(addr)?;
+    // SAFETY: as above. The two MAC addresses are three words.
+    unsafe {
+        let receiver = Receiver {
+            incarnation: (&raw const (*found).incarnation).read_volatile(),
+            slot: (&raw const (*found).slot).read_volatile(),
+            ifindex: (&raw const (*found).ifindex).read_volatile(),
+            mtu: (&raw const (*found).mtu).read_volatile(),
+            macs: (&raw const (*found).pod_mac).cast::<[u32; 3]>().read_volatile(),
+        };
+        let last = if addr.is_v4() { &raw const (*found).addr4 } else { &raw const (*found).addr6 };
+        (last.read_volatile() == *addr).then_some(receiver)
+    }
+}
+
 /// The host interface of the pod of this node that has the address; 0 if none has it.
 #[inline(always)]
 pub fn local_ifindex(addr: &Addr) -> u32 {

@@ -1,7 +1,7 @@
 //! A new flow: Service, verdicts, entries. Kernel only.
 
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
-use weir_abi::conntrack::{CtEntry, Stamp, flags, seen};
+use weir_abi::conntrack::{CtEntry, Stamp, Way, flags, seen};
 use weir_abi::counter::Counter;
 use weir_abi::endpoint::GATEWAY_V4;
 use weir_abi::service::BackendId;
@@ -182,6 +182,7 @@ fn describe(s: &mut Scratch) {
     s.entry.tag = tag;
     s.entry.egress = Stamp::unjudged(tag);
     s.entry.ingress = Stamp::unjudged(tag);
+    s.entry.way = Way::unknown(tag);
     if s.packet.proto.0 == Proto::TCP.0 && !s.packet.opens() {
         s.entry.seen = seen::MIDSTREAM;
         if s.packet.tcp_flags & tcp::FIN != 0 {

@@ -91,6 +91,12 @@ pub fn epoch_is(pod: &Local, low: u32) -> bool {
     maps::policy_slot(pod.slot).is_some_and(|slot| epoch(slot) == low)
 }
 
+/// Whether a stamp lets a flow pass at the endpoint as its policy is now.
+#[inline(always)]
+pub fn allows(stamp: Stamp, slot: u32) -> bool {
+    maps::policy_slot(slot).is_some_and(|slot| stamp.verdict(epoch(slot)) == Some(true))
+}
+
 #[inline(always)]
 fn groups(slot: *const PolicySlot) -> u64 {
     // SAFETY: as above.

@@ -7,12 +7,15 @@ use weir_abi::counter::Counter;
 use weir_ebpf::dry_run;
 use weir_ebpf::maps::count;
 use weir_ebpf::outcome::Outcome;
-use weir_ebpf::{overlay, path};
+use weir_ebpf::{overlay, path, short_way};
 
 /// tcx ingress on the host side of a pod's veth pair: what the pod sends.
 #[classifier]
 pub fn from_pod(ctx: TcContext) -> i32 {
-    action(&ctx, path::from_pod(&ctx))
+    match short_way::from_pod(&ctx) {
+        short_way::NOT_HERE => action(&ctx, path::from_pod(&ctx)),
+        redirected => action(&ctx, Outcome::from_code(redirected)),
+    }
 }
 
 /// tcx egress on the host side of a pod's veth pair: what the node's stack brings.
@@ -24,7 +27,10 @@ pub fn to_pod(ctx: TcContext) -> i32 {
 /// tcx ingress on an uplink: what comes from other machines.
 #[classifier]
 pub fn from_uplink(ctx: TcContext) -> i32 {
-    action(&ctx, path::from_uplink(&ctx))
+    match short_way::from_uplink(&ctx) {
+        short_way::NOT_HERE => action(&ctx, path::from_uplink(&ctx)),
+        redirected => action(&ctx, Outcome::from_code(redirected)),
+    }
 }
 
 /// tcx egress on an uplink: what the node itself sends. What it forwards is let go at once,

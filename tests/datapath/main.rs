@@ -37,6 +37,7 @@ mod policy;
 mod rig;
 mod service_flows;
 mod services;
+mod short_way;
 mod tables;
 mod to_uplink;
 mod worlds;

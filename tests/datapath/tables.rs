@@ -233,11 +233,14 @@ impl Node {
         uplinks.insert(uplink, info, 0).unwrap();
     }
 
+    /// Sets a word of the configuration.
+    pub fn config(&mut self, word: u32, value: u64) {
+        self.array::<u64>("CONFIG").set(word, value, 0).unwrap();
+    }
+
     /// Sets the configuration's flags.
     pub fn flags(&mut self, flags: u64) {
-        self.array::<u64>("CONFIG")
-            .set(config::FLAGS, flags, 0)
-            .unwrap();
+        self.config(config::FLAGS, flags);
     }
 
     /// Adds a prefix of a frontend's source ranges.

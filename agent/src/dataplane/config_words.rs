@@ -32,6 +32,15 @@ impl ConfigWords {
         })
     }
 
+    /// Makes a word say one more than it does.
+    ///
+    /// # Errors
+    /// The word is outside the array.
+    pub fn advance(&self, word: u32) -> Result<(), Error> {
+        let now = self.array.get(word, 0).unwrap_or_default();
+        self.ensure(word, now.wrapping_add(1))
+    }
+
     /// Makes a word ([`weir_abi::node::config`]) say this.
     ///
     /// # Errors

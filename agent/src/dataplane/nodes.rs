@@ -1,4 +1,5 @@
-//! `NODE_ADDRS`, `NODE_CIDRS` and `UPLINKS`, each with a mirror of what the kernel holds.
+//! `NODE_ADDRS`, `NODE_CIDRS` and `UPLINKS`, each with a mirror of what the kernel holds, and the number of
+//! their generation.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -6,12 +7,13 @@ use std::hash::Hash;
 use aya::Pod;
 use weir_abi::{
     Addr, map,
-    node::{NodeAddr, NodeCidr, UplinkInfo},
+    node::{NodeAddr, NodeCidr, UplinkInfo, config},
     policy::LpmKey,
 };
 
 use super::{
     Error,
+    config_words::ConfigWords,
     pins::Pins,
     table::{Table, Trie, Writes},
 };
@@ -23,6 +25,8 @@ pub struct NodeMaps {
     uplinks: Mirrored<u32, UplinkInfo>,
     cidrs: Trie<NodeCidr>,
     actual_cidrs: HashMap<LpmKey, NodeCidr>,
+    generation: ConfigWords,
+    writes: Writes,
 }
 
 impl NodeMaps {
@@ -38,15 +42,29 @@ impl NodeMaps {
             uplinks: Mirrored::open(pins, map::UPLINKS, writes)?,
             cidrs,
             actual_cidrs,
+            generation: ConfigWords::open(pins, writes)?,
+            writes: writes.clone(),
         })
     }
 
-    /// Writes what differs. Before the source has `synced`, nothing that is there is removed or
-    /// changed to less: the Node object that it hangs on may be still to come.
+    /// Writes what differs, and then tells flows that their ways may be others now. Before the source has
+    /// `synced`, nothing that is there is removed or changed to less: the Node object that it hangs on may be
+    /// still to come.
     ///
     /// # Errors
     /// The first write that fails.
     pub fn sync(&mut self, desired: &Desired, synced: bool) -> Result<(), Error> {
+        let before = self.writes.get();
+        let done = self.write(desired, synced);
+        if self.writes.get() == before {
+            return done;
+        }
+        // Also if some of it failed.
+        let told = self.generation.advance(config::GENERATION);
+        done.and(told)
+    }
+
+    fn write(&mut self, desired: &Desired, synced: bool) -> Result<(), Error> {
         let keep_flags = |old: &NodeAddr, new: NodeAddr| NodeAddr {
             flags: if synced {
                 new.flags

@@ -157,6 +157,50 @@ impl Stamp {
     }
 }
 
+/// The uplink that leads to the flow's end on another node, and that its packets come in by, as of a
+/// generation of the tables that say so (`NODE_CIDRS`, `UPLINKS`, `NODE_ADDRS`). One word, changed by
+/// compare-and-exchange only, with the flow's tag for the same reason as in [`Stamp`].
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Way(pub u64);
+
+impl Way {
+    const TAG_SHIFT: u32 = 40;
+    const GENERATION_SHIFT: u32 = 24;
+    const TAG_BITS: u32 = 0xff_ffff;
+    const GENERATION_BITS: u32 = 0xffff;
+    const IFINDEX_BITS: u32 = 0xff_ffff;
+
+    /// Of a flow whose way has not been looked at.
+    #[inline(always)]
+    pub const fn unknown(tag: u32) -> Self {
+        Self(((tag & Self::TAG_BITS) as u64) << Self::TAG_SHIFT)
+    }
+
+    /// The same flow's, by an uplink; unknown if its index is above 2^24.
+    #[inline(always)]
+    #[must_use]
+    pub const fn by(self, ifindex: u32, generation: u32) -> Self {
+        let flow = self.0 >> Self::TAG_SHIFT << Self::TAG_SHIFT;
+        if ifindex > Self::IFINDEX_BITS {
+            return Self(flow);
+        }
+        let generation = ((generation & Self::GENERATION_BITS) as u64) << Self::GENERATION_SHIFT;
+        Self(flow | generation | ifindex as u64)
+    }
+
+    /// The uplink, if this is the way of the flow with the tag, as of this generation; else 0.
+    #[inline(always)]
+    pub const fn uplink(self, tag: u32, generation: u32) -> u32 {
+        let expected = Self::unknown(tag).by(0, generation).0;
+        if self.0 & !(Self::IFINDEX_BITS as u64) == expected {
+            self.0 as u32 & Self::IFINDEX_BITS
+        } else {
+            0
+        }
+    }
+}
+
 /// Value of the conntrack maps.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -194,7 +238,9 @@ pub struct CtEntry {
     /// again; with [`flags::MASQUERADE`] the one that the initiator's packets leave by; 0 for other flows.
     pub uplink: u32,
     /// Reserved, zero.
-    pub spare: [u32; 3],
+    pub spare: u32,
+    /// The way to and from an end on another node, of a flow that is not translated.
+    pub way: Way,
 }
 
 impl CtEntry {
@@ -250,4 +296,30 @@ pub mod seen {
     pub const ASSURED: u32 = 256;
 }
 
-crate::pod!(Tuple, CtKey, Stamp, CtEntry);
+crate::pod!(Tuple, CtKey, Stamp, Way, CtEntry);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_is_known_for_its_flow_and_its_generation_only() {
+        let tag = 0x89ab_cdef;
+        let unknown = Way::unknown(tag);
+        for generation in [0, 1, 0xffff, 0x1_0000] {
+            assert_eq!(unknown.uplink(tag, generation), 0);
+            let way = unknown.by(7, generation);
+            assert_eq!(way.uplink(tag, generation), 7);
+            assert_eq!(way.uplink(tag, generation + 1), 0);
+            assert_eq!(way.uplink(tag ^ 1, generation), 0);
+            assert_eq!(way.by(9, generation + 1).uplink(tag, generation + 1), 9);
+        }
+    }
+
+    #[test]
+    fn an_index_that_does_not_fit_is_not_cut() {
+        let way = Way::unknown(5).by(0x0100_0003, 1);
+        assert_eq!(way, Way::unknown(5));
+        assert_eq!(way.by(0xff_ffff, 1).uplink(5, 1), 0xff_ffff);
+    }
+}

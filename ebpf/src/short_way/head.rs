@@ -1,0 +1,268 @@
+//! A frame's headers, read in place. Kernel only.
+
+use aya_ebpf::programs::TcContext;
+use weir_abi::conntrack::Tuple;
+use weir_abi::{Addr, PortBe, Proto};
+
+use crate::checksum;
+use crate::packet::{Bytes, ETH_LEN, tcp};
+use crate::skb::{Failed, Skb};
+
+/// From the ethertype on. Frames stand at even addresses only, and the IP header not always at a multiple of 4.
+#[repr(C, packed(2))]
+struct V4 {
+    ethertype: u16,
+    version: [u8; 2],
+    total: [u8; 2],
+    id: u16,
+    fragment: [u8; 2],
+    life: [u8; 2],
+    check: u16,
+    src: u32,
+    dst: u32,
+}
+
+/// The same of IPv6.
+#[repr(C, packed(2))]
+struct V6 {
+    ethertype: u16,
+    version: [u8; 4],
+    payload: [u8; 2],
+    life: [u8; 2],
+    src: [u32; 4],
+    dst: [u32; 4],
+}
+
+/// UDP's header, and the beginning of TCP's.
+#[repr(C, packed(2))]
+struct Ports {
+    sport: u16,
+    dport: u16,
+    udp_len: [u8; 2],
+    check: u16,
+}
+
+/// What follows in TCP.
+#[repr(C, packed(2))]
+struct Tcp {
+    ack: [u16; 2],
+    flags: [u8; 2],
+}
+
+const ETHERTYPE: usize = 12;
+const V4_LEN: u32 = 20;
+const V6_LEN: u32 = 40;
+const UDP_LEN: u32 = 8;
+const TCP_LEAST: u32 = 20;
+
+/// TCP's flags that change what is known of a connection.
+const UNUSUAL: u8 = tcp::SYN | tcp::FIN | tcp::RST;
+
+/// What a frame for a pod begins with, as far as it changes: MAC addresses, and in IPv4 all up to the
+/// header's checksum.
+#[repr(C)]
+struct Front {
+    macs: [u32; 3],
+    rest: [u16; 7],
+}
+
+/// Bytes of [`Front`] without what pads it.
+const FRONT: u32 = 26;
+
+/// The headers of a packet that is not fragmented and has neither IP options nor extension headers.
+pub struct Head {
+    pub tuple: Tuple,
+    pub proto: Proto,
+    /// 0 for UDP.
+    pub tcp_flags: u8,
+    /// Time to live, or hop limit.
+    pub ttl: u8,
+    pub v4: bool,
+    /// Length by the IP header.
+    ip_len: u32,
+    /// Length of the IP and the transport header.
+    headers: u32,
+    /// IPv4: the frame from the ethertype on, up to the checksum. IPv6: the last two are the payload's length,
+    /// and the next header and hop limit.
+    rest: [u16; 7],
+}
+
+/// A header in the frame, if all of it is in the linear part.
+#[inline(always)]
+fn at<T>(ctx: &TcContext, offset: usize) -> Option<&T> {
+    let start = ctx.data() + offset;
+    if start + size_of::<T>() > ctx.data_end() {
+        return None;
+    }
+    // SAFETY: in the frame, where every bit pattern is a header, and an even address is aligned.
+    Some(unsafe { &*(start as *const T) })
+}
+
+impl Head {
+    /// Of TCP or UDP; nothing if anything is unusual about them.
+    #[inline(always)]
+    pub fn read(ctx: &TcContext, skb: Skb) -> Option<Self> {
+        let ethertype: &[u8; 2] = at(ctx, ETHERTYPE)?;
+        match *ethertype {
+            [0x08, 0x00] => Self::v4(ctx, skb),
+            [0x86, 0xdd] => Self::v6(ctx, skb),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn v4(ctx: &TcContext, skb: Skb) -> Option<Self> {
+        let h: &V4 = at(ctx, ETHERTYPE)?;
+        let [ttl, proto] = h.life;
+        if h.version[0] != 0x45 || h.fragment[0] & 0x3f != 0 || h.fragment[1] != 0 {
+            return None;
+        }
+        let head = Self {
+            tuple: Tuple {
+                src: Addr::from_v4(h.src.to_ne_bytes()),
+                dst: Addr::from_v4(h.dst.to_ne_bytes()),
+                ..Tuple::default()
+            },
+            proto: Proto(proto),
+            tcp_flags: 0,
+            ttl,
+            v4: true,
+            ip_len: u16::from_be_bytes(h.total) as u32,
+            headers: V4_LEN,
+            rest: [
+                h.ethertype,
+                u16::from_ne_bytes(h.version),
+                u16::from_ne_bytes(h.total),
+                h.id,
+                u16::from_ne_bytes(h.fragment),
+                u16::from_ne_bytes(h.life),
+                h.check,
+            ],
+        };
+        head.transport(ctx, skb)
+    }
+
+    #[inline(always)]
+    fn v6(ctx: &TcContext, skb: Skb) -> Option<Self> {
+        let h: &V6 = at(ctx, ETHERTYPE)?;
+        let [next, hops] = h.life;
+        let (src, dst) = (Addr(h.src), Addr(h.dst));
+        if h.version[0] >> 4 != 6 || src.is_v4() || dst.is_v4() {
+            return None;
+        }
+        let mut rest = [0; 7];
+        rest[5] = u16::from_ne_bytes(h.payload);
+        rest[6] = u16::from_ne_bytes(h.life);
+        let head = Self {
+            tuple: Tuple {
+                src,
+                dst,
+                ..Tuple::default()
+            },
+            proto: Proto(next),
+            tcp_flags: 0,
+            ttl: hops,
+            v4: false,
+            ip_len: V6_LEN + u16::from_be_bytes(h.payload) as u32,
+            headers: V6_LEN,
+            rest,
+        };
+        head.transport(ctx, skb)
+    }
+
+    /// Reads the transport header.
+    #[inline(always)]
+    fn transport(mut self, ctx: &TcContext, skb: Skb) -> Option<Self> {
+        let offset = (ETH_LEN + self.headers) as usize;
+        let ports: &Ports = at(ctx, offset)?;
+        self.tuple.sport = PortBe(ports.sport);
+        self.tuple.dport = PortBe(ports.dport);
+        let room = self.ip_len.wrapping_sub(self.headers);
+        if ETH_LEN + self.ip_len > skb.len() || self.ip_len < self.headers {
+            return None;
+        }
+        let len = if self.proto.0 == Proto::TCP.0 {
+            let tcp: &Tcp = at(ctx, offset + size_of::<Ports>())?;
+            let [words, flags] = tcp.flags;
+            self.tcp_flags = flags;
+            if flags & UNUSUAL != 0 || flags & tcp::ACK == 0 {
+                return None;
+            }
+            let len = ((words >> 4) as u32) << 2;
+            if len < TCP_LEAST {
+                return None;
+            }
+            len
+        } else if self.proto.0 == Proto::UDP.0 {
+            let stated = u16::from_be_bytes(ports.udp_len) as u32;
+            if stated < UDP_LEN || stated > room {
+                return None;
+            }
+            UDP_LEN
+        } else {
+            return None;
+        };
+        if len > room {
+            return None;
+        }
+        self.headers += len;
+        Some(self)
+    }
+
+    /// Length of the packet, or of each of the packets that a device will make of it.
+    #[inline(always)]
+    pub fn size(&self, skb: Skb) -> u32 {
+        match skb.gso_size() {
+            0 => self.ip_len,
+            payload => payload + self.headers,
+        }
+    }
+
+    /// One hop less, in IPv4 with the checksum that goes with it.
+    #[inline(always)]
+    fn age(&mut self) {
+        let [first, other] = self.rest[if self.v4 { 5 } else { 6 }].to_ne_bytes();
+        if self.v4 {
+            let old = self.rest[5];
+            self.rest[5] = u16::from_ne_bytes([first.wrapping_sub(1), other]);
+            self.rest[6] = checksum::replace16(self.rest[6], old, self.rest[5]);
+        } else {
+            self.rest[6] = u16::from_ne_bytes([first, other.wrapping_sub(1)]);
+        }
+    }
+
+    /// The last two of `rest`, as they stand in the frame.
+    #[inline(always)]
+    fn changed(&self) -> [u32; 1] {
+        let [a, b] = self.rest[5].to_ne_bytes();
+        let [c, d] = self.rest[6].to_ne_bytes();
+        [u32::from_ne_bytes([a, b, c, d])]
+    }
+
+    /// Writes what changes on the way to another node.
+    #[inline(always)]
+    pub fn forward(mut self, skb: Skb) -> Result<(), Failed> {
+        self.age();
+        if self.v4 {
+            skb.store_words(ETH_LEN + 8, &self.changed())
+        } else {
+            // No checksum in the header balances it.
+            skb.store_summed(ETH_LEN + 4, &self.changed())
+        }
+    }
+
+    /// Writes what changes on the way into a pod.
+    #[inline(always)]
+    pub fn deliver(mut self, skb: Skb, macs: &[u32; 3]) -> Result<(), Failed> {
+        self.age();
+        if !self.v4 {
+            skb.store_words(0, macs)?;
+            return skb.store_summed(ETH_LEN + 4, &self.changed());
+        }
+        let front = Front {
+            macs: *macs,
+            rest: self.rest,
+        };
+        skb.store_from(0, (&raw const front).cast(), FRONT)
+    }
+}
