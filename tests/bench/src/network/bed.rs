@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use weir_lab::control::Control;
+use weir_lab::node::UPLINK;
 use weir_lab::{Lab, Pod, PodSpec};
 
 use super::end::{End, Way};
@@ -20,6 +21,26 @@ const PLAIN: [usize; 2] = [2, 3];
 pub enum Nodes {
     One,
     Two,
+}
+
+/// What is between the nodes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Between {
+    /// Routes, on both sides.
+    Routes,
+    /// VXLAN: Weir's, and the kernel's own with routes into it.
+    Vxlan,
+}
+
+impl Between {
+    /// The most that Weir may cost of plain routing over the same.
+    fn goal(self, nodes: Nodes) -> f64 {
+        match (self, nodes) {
+            (_, Nodes::One) => 0.75,
+            (Self::Routes, Nodes::Two) => 0.9,
+            (Self::Vxlan, Nodes::Two) => 0.8,
+        }
+    }
 }
 
 /// A client, a server on its node, and one on the other node.
@@ -39,6 +60,7 @@ pub struct Other<'a> {
 
 /// The lab with all ends.
 pub struct Bed {
+    between: Between,
     weir: Ends,
     plain: Ends,
     bridge: [End; 2],
@@ -50,8 +72,16 @@ pub struct Bed {
 
 impl Bed {
     /// Makes it.
-    pub fn new() -> Result<Self> {
-        let lab = Lab::builder().nodes(4).without_agents().start()?;
+    pub fn new(between: Between) -> Result<Self> {
+        let mode = match between {
+            Between::Routes => "--mode=native",
+            Between::Vxlan => "--mode=vxlan",
+        };
+        let lab = Lab::builder()
+            .nodes(4)
+            .without_agents()
+            .agent_arg(mode)
+            .start()?;
         for node in WEIR {
             lab.nodes[node].start_agent()?;
         }
@@ -65,7 +95,7 @@ impl Bed {
             near: of_pod(&pods[1])?,
             far: of_pod(&pods[2])?,
         };
-        let plain = routed(&lab)?;
+        let plain = routed(&lab, between)?;
         let bridge = bridged(&lab)?;
         let all = [&weir, &plain]
             .into_iter()
@@ -73,6 +103,7 @@ impl Bed {
             .chain(&bridge);
         let sinks = all.map(End::sink).collect::<Result<Vec<_>>>()?;
         Ok(Self {
+            between,
             weir,
             plain,
             bridge,
@@ -92,10 +123,7 @@ impl Bed {
         let mut others = vec![Other {
             name: "weir",
             way: routed_way(&self.weir, nodes),
-            goal: Some(match nodes {
-                Nodes::One => 0.75,
-                Nodes::Two => 0.9,
-            }),
+            goal: Some(self.between.goal(nodes)),
         }];
         if nodes == Nodes::One {
             let [from, to] = &self.bridge;
@@ -139,7 +167,7 @@ fn policy() -> serde_json::Value {
 }
 
 /// Namespaces behind nodes that only route.
-fn routed(lab: &Lab) -> Result<Ends> {
+fn routed(lab: &Lab, between: Between) -> Result<Ends> {
     let places = PLAIN.map(|node| lab.nodes[node].place());
     places.iter().try_for_each(forward)?;
     let end = |node: usize, name: &str, subnet: u8| -> Result<End> {
@@ -154,16 +182,35 @@ fn routed(lab: &Lab) -> Result<Ends> {
         near: end(0, "near", 8)?,
         far: end(1, "far", 7)?,
     };
-    let address = |node: usize| lab.nodes[PLAIN[node]].addresses[0];
-    ip(
-        &places[0],
-        &format!("route add 10.244.7.0/24 via {}", address(1)),
-    )?;
-    ip(
-        &places[1],
-        &format!("route add 10.244.9.0/24 via {}", address(0)),
-    )?;
+    for (node, subnet) in [(0, 7), (1, 9)] {
+        let via = match between {
+            Between::Routes => lab.nodes[PLAIN[1 - node]].addresses[0].to_string(),
+            Between::Vxlan => tunnel(lab, node)?,
+        };
+        ip(
+            &places[node],
+            &format!("route add 10.244.{subnet}.0/24 via {via}"),
+        )?;
+    }
     Ok(ends)
+}
+
+/// The kernel's own VXLAN from one of the nodes that only route to the other; the other's address in it.
+fn tunnel(lab: &Lab, node: usize) -> Result<String> {
+    let place = lab.nodes[PLAIN[node]].place();
+    let [local, remote] = [node, 1 - node].map(|n| lab.nodes[PLAIN[n]].addresses[0]);
+    // As in Weir's: no learning, no checksum in the outer header.
+    let device = format!(
+        "link add vxlan0 type vxlan id 7 local {local} remote {remote} dstport 4789 dev {UPLINK} \
+         nolearning noudpcsum"
+    );
+    ip(&place, &device)?;
+    ip(
+        &place,
+        &format!("addr add 10.243.0.{}/24 dev vxlan0", node + 1),
+    )?;
+    ip(&place, "link set vxlan0 up")?;
+    Ok(format!("10.243.0.{}", 2 - node))
 }
 
 /// Two namespaces at a bridge, as the reference plugin makes them.

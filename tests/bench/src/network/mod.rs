@@ -13,7 +13,7 @@ use clap::Args;
 
 use crate::services::{Emit, Run};
 use crate::stats::{Section, median};
-use bed::{Bed, Nodes};
+use bed::{Bed, Between, Nodes};
 use end::{Way, What};
 
 /// Arguments of `bench network`.
@@ -45,49 +45,73 @@ pub fn runs(args: &NetworkArgs) -> Vec<Run<'_>> {
 const TRIAL: u32 = 20_000;
 
 fn run(args: &NetworkArgs, emit: Emit<'_>) -> Result<()> {
-    let bed = Bed::new()?;
-    for (nodes, title) in [
-        (Nodes::One, "Pod to pod on one node"),
-        (Nodes::Two, "Pod to pod across two nodes, native routing"),
-    ] {
-        for what in [What::Established, What::New] {
-            let kind = match what {
-                What::Established => "segments of an open connection",
-                What::New => "SYNs never seen",
-            };
-            let mut section = Section::new(format!(
-                "{title}, {kind}: time of one processor for a packet, policy at both ends \
-                 (median of {} pairs of turns)",
-                args.pairs
-            ));
-            let plain = bed.plain(nodes);
-            for other in bed.others(nodes) {
-                let result = compare(args, &plain, &other.way, what)?;
-                let goal = match what {
-                    What::Established => other.goal,
-                    What::New => None,
-                };
-                section.row(
-                    format!("{}: plain routing beside it", other.name),
-                    format!("{:.0} ns", result.plain),
-                );
-                section.row(other.name, format!("{:.0} ns", result.other));
-                let name = format!("{}: ratio", other.name);
-                let value = format!("{:.3}", result.ratio);
-                match goal {
-                    Some(goal) => section.goal(
-                        name,
-                        value,
-                        format!("at most {goal:.2}"),
-                        result.ratio <= goal,
-                    ),
-                    None => section.row(name, value),
-                }
+    let beds: [(Between, &[(Nodes, &str)]); 2] = [
+        (
+            Between::Routes,
+            &[
+                (Nodes::One, "Pod to pod on one node"),
+                (Nodes::Two, "Pod to pod across two nodes, native routing"),
+            ],
+        ),
+        (
+            Between::Vxlan,
+            &[(
+                Nodes::Two,
+                "Pod to pod across two nodes, VXLAN beside the kernel's own",
+            )],
+        ),
+    ];
+    for (between, ways) in beds {
+        let bed = Bed::new(between)?;
+        for &(nodes, title) in ways {
+            for what in [What::Established, What::New] {
+                emit(section(args, &bed, nodes, what, title)?);
             }
-            emit(section);
         }
     }
     Ok(())
+}
+
+/// One table: every way beside plain routing.
+fn section(
+    args: &NetworkArgs,
+    bed: &Bed,
+    nodes: Nodes,
+    what: What,
+    title: &str,
+) -> Result<Section> {
+    let kind = match what {
+        What::Established => "segments of an open connection",
+        What::New => "SYNs never seen",
+    };
+    let mut section = Section::new(format!(
+        "{title}, {kind}: time of one processor for a packet, policy at both ends (median of {} \
+         pairs of turns)",
+        args.pairs
+    ));
+    let plain = bed.plain(nodes);
+    for other in bed.others(nodes) {
+        let result = compare(args, &plain, &other.way, what)?;
+        let goal = match what {
+            What::Established => other.goal,
+            What::New => None,
+        };
+        section.row(
+            format!("{}: plain routing beside it", other.name),
+            format!("{:.0} ns", result.plain),
+        );
+        section.row(other.name, format!("{:.0} ns", result.other));
+        let name = format!("{}: ratio", other.name);
+        let value = format!("{:.3}", result.ratio);
+        match goal {
+            Some(goal) => {
+                let at_most = format!("at most {goal:.2}");
+                section.goal(name, value, at_most, result.ratio <= goal);
+            }
+            None => section.row(name, value),
+        }
+    }
+    Ok(section)
 }
 
 /// Nanoseconds a packet, and the median of the pairs' ratios.
