@@ -250,6 +250,13 @@ pub fn node_cidr(addr: &Addr, to: &mut NodeCidr) -> bool {
     true
 }
 
+/// The address at which tunnels to the node end that has an address, or whose pods' prefix holds it.
+#[inline(always)]
+pub fn tunnel(addr: &Addr) -> Option<Addr> {
+    let tunnel = NODE_CIDRS_MAP.get(lpm(&LpmKey::host(*addr)))?.tunnel;
+    (!tunnel.is_none()).then_some(tunnel)
+}
+
 /// The node's address of a family on an uplink, which must be one; `::` for none.
 #[inline(always)]
 pub fn uplink_addr(ifindex: u32, v4: bool) -> Addr {

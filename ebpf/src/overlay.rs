@@ -51,8 +51,9 @@ pub fn is_outer(p: &Packet) -> bool {
         && is_port(p.tuple.dport.get())
 }
 
+/// Whether this is the overlay's UDP port.
 #[inline(always)]
-fn is_port(port: u16) -> bool {
+pub fn is_port(port: u16) -> bool {
     let word = maps::config_word(config::OVERLAY);
     word as u32 != 0 && (word >> 32) as u16 == port
 }
@@ -110,38 +111,68 @@ pub fn would_forge(s: &Scratch) -> u32 {
 /// so. A dry run has no tunnel, and takes that for given.
 #[inline(never)]
 pub fn is_from_owner(skb: Skb, s: &Scratch) -> u32 {
-    let mut owner = NodeCidr::default();
-    if !maps::node_cidr(&s.packet.tuple.src, &mut owner) || owner.tunnel.is_none() {
-        return 0;
+    comes_from(skb, &s.packet.tuple.src) as u32
+}
+
+/// See [`is_from_owner`].
+#[inline(always)]
+pub fn comes_from(skb: Skb, src: &Addr) -> bool {
+    let Some(tunnel) = maps::tunnel(src) else {
+        return false;
+    };
+    dry_run::is_on() || skb.tunnel_from(VNI, tunnel.is_v4()) == Some(tunnel)
+}
+
+/// The mark of a packet that has been given its tunnel by [`send_to`], on its way to the device's egress hook. A
+/// packet that bears it without a tunnel is dropped by the device.
+const PACKED: u32 = 0x5700_0000;
+
+/// Whether an interface is a device that packs what it is told by a packet's tunnel.
+#[inline(always)]
+pub fn is_told(ifindex: u32) -> bool {
+    let word = maps::config_word(config::OVERLAY);
+    word as u32 == ifindex && word & config::OVERLAY_IS_TOLD != 0
+}
+
+/// Sends a packet through the device to the node that has the address, or whose pod has: its only hop there is
+/// the tunnel, so that no route and no neighbour is asked for.
+#[inline(always)]
+pub fn send_to(skb: Skb, device: u32, dst: &Addr) -> Result<(), Failed> {
+    let tunnel = maps::tunnel(dst).ok_or(Failed)?;
+    let local = maps::uplink_addr(device, tunnel.is_v4());
+    if local.is_none() {
+        return Err(Failed);
     }
-    if dry_run::is_on() {
-        return 1;
-    }
-    let from = skb.tunnel_from(VNI, owner.tunnel.is_v4());
-    from.is_some_and(|from| from == owner.tunnel) as u32
+    pack(skb, &local, &tunnel)?;
+    skb.set_mark(PACKED);
+    skb.redirect(device, false);
+    Ok(())
 }
 
 /// Egress of the overlay's device: sends a packet to the node that has its destination.
 #[inline(always)]
 pub fn send(ctx: &TcContext) -> Outcome {
     let skb = Skb::new(ctx.skb.skb);
+    if skb.mark() == PACKED {
+        skb.set_mark(0);
+        return Outcome::Stack;
+    }
     let Some(dst) = destination(skb) else {
         return Outcome::drop(Counter::DropOtherProtocol);
     };
-    let mut owner = NodeCidr::default();
-    if !maps::node_cidr(&dst, &mut owner) || owner.tunnel.is_none() {
+    let Some(tunnel) = maps::tunnel(&dst) else {
         // The device's own multicast reports and the like are no loss.
         return Outcome::drop(if is_group(&dst) {
             Counter::IgnoredNoise
         } else {
             Counter::DropNoTunnel
         });
-    }
-    let local = maps::uplink_addr(skb.ifindex(), owner.tunnel.is_v4());
+    };
+    let local = maps::uplink_addr(skb.ifindex(), tunnel.is_v4());
     if local.is_none() {
         return Outcome::drop(Counter::DropNoTunnel);
     }
-    match pack(skb, &local, &owner.tunnel) {
+    match pack(skb, &local, &tunnel) {
         Ok(()) => Outcome::Stack,
         Err(Failed) => Outcome::drop(Counter::DropInternal),
     }

@@ -29,8 +29,8 @@ fn is_on() -> bool {
     unsafe { core::ptr::read_volatile(&raw const SHORT_WAY) != 0 && !dry_run::is_on() }
 }
 
-/// Answer of both functions: the packet has to go the whole way. Else it is [`Outcome::code`] of a redirect.
-pub const NOT_HERE: u32 = 0;
+/// Answer of the functions for the hooks: the packet has to go the whole way. Else it is [`Outcome::code`].
+pub const NOT_HERE: u32 = u32::MAX;
 
 /// Packets up to this size fit everywhere (RFC 8200 §5).
 const ALWAYS_FITS: u32 = 1280;
@@ -65,16 +65,46 @@ pub fn from_pod(ctx: &TcContext) -> u32 {
     if head.size(skb) > ALWAYS_FITS && !skb.fits(uplink, &mut mtu) {
         return NOT_HERE;
     }
+    let dst = head.tuple.dst;
     if head.forward(skb).is_err() {
         return Outcome::drop(Counter::DropInternal).code();
     }
-    skb.redirect_neigh(uplink);
+    if !overlay::is_told(uplink) {
+        skb.redirect_neigh(uplink);
+    } else if overlay::send_to(skb, uplink, &dst).is_err() {
+        return Outcome::drop(Counter::DropNoTunnel).code();
+    }
     Outcome::redirected(Counter::Forwarded).code()
 }
 
-/// Ingress of an uplink: what the flow's way says that it has sent out there comes from there.
+/// Ingress of an uplink. Also a packed packet is known by a look at it: the overlay's device meets it next.
 #[inline(never)]
 pub fn from_uplink(ctx: &TcContext) -> u32 {
+    from_outside(ctx, false)
+}
+
+/// Ingress of the overlay's device.
+#[inline(never)]
+pub fn from_overlay(ctx: &TcContext) -> u32 {
+    from_outside(ctx, true)
+}
+
+/// Egress of an uplink: what the overlay's device has packed goes on.
+#[inline(never)]
+pub fn to_uplink(ctx: &TcContext) -> u32 {
+    let skb = Skb::new(ctx.skb.skb);
+    if !is_on() || !overlay::is_on() {
+        return NOT_HERE;
+    }
+    match Head::read(ctx, skb) {
+        Some(head) if head.is_packed() => Outcome::Stack.code(),
+        _ => NOT_HERE,
+    }
+}
+
+/// What comes by the device that the flow's way says is of the node that this way leads to.
+#[inline(always)]
+fn from_outside(ctx: &TcContext, by_overlay: bool) -> u32 {
     let skb = Skb::new(ctx.skb.skb);
     if !is_on() || skb.pkt_type() != PACKET_HOST || skb.vlan_present() != 0 {
         return NOT_HERE;
@@ -82,12 +112,19 @@ pub fn from_uplink(ctx: &TcContext) -> u32 {
     let Some(head) = Head::read(ctx, skb) else {
         return NOT_HERE;
     };
+    if !by_overlay && head.is_packed() {
+        let to_node = maps::is_node_addr(&head.tuple.dst) && !maps::is_node_addr(&head.tuple.src);
+        return if to_node { Outcome::Stack.code() } else { NOT_HERE };
+    }
     let Some(to) = maps::receiver(&head.tuple.dst) else {
         return NOT_HERE;
     };
     let Some(flow) = Flow::of(&head) else {
         return NOT_HERE;
     };
+    if by_overlay && !overlay::comes_from(skb, &head.tuple.src) {
+        return NOT_HERE;
+    }
     if flow.way.uplink(flow.tag, generation()) != skb.ifindex() {
         return NOT_HERE;
     }

@@ -73,6 +73,18 @@ impl Skb {
         gso_size
     );
 
+    field!(
+        /// What programs and rules of the node tell each other of the packet.
+        mark
+    );
+
+    /// Sets the mark.
+    #[inline(always)]
+    pub fn set_mark(self, mark: u32) {
+        // SAFETY: a tc program may write the field.
+        unsafe { (*self.0).mark = mark };
+    }
+
     /// Writes bytes.
     #[inline(always)]
     pub fn store<const N: usize>(self, offset: u32, bytes: &[u8; N]) -> Result<(), Failed> {

@@ -14,7 +14,7 @@ use weir_ebpf::{overlay, path, short_way};
 pub fn from_pod(ctx: TcContext) -> i32 {
     match short_way::from_pod(&ctx) {
         short_way::NOT_HERE => action(&ctx, path::from_pod(&ctx)),
-        redirected => action(&ctx, Outcome::from_code(redirected)),
+        outcome => action(&ctx, Outcome::from_code(outcome)),
     }
 }
 
@@ -29,7 +29,7 @@ pub fn to_pod(ctx: TcContext) -> i32 {
 pub fn from_uplink(ctx: TcContext) -> i32 {
     match short_way::from_uplink(&ctx) {
         short_way::NOT_HERE => action(&ctx, path::from_uplink(&ctx)),
-        redirected => action(&ctx, Outcome::from_code(redirected)),
+        outcome => action(&ctx, Outcome::from_code(outcome)),
     }
 }
 
@@ -41,13 +41,19 @@ pub fn to_uplink(ctx: TcContext) -> i32 {
     if unsafe { (*ctx.skb.skb).ingress_ifindex } != 0 {
         return TC_ACT_UNSPEC;
     }
-    action(&ctx, path::to_uplink(&ctx))
+    match short_way::to_uplink(&ctx) {
+        short_way::NOT_HERE => action(&ctx, path::to_uplink(&ctx)),
+        outcome => action(&ctx, Outcome::from_code(outcome)),
+    }
 }
 
 /// tcx ingress on the overlay's device: what other nodes have sent through it.
 #[classifier]
 pub fn from_overlay(ctx: TcContext) -> i32 {
-    action(&ctx, path::from_overlay(&ctx))
+    match short_way::from_overlay(&ctx) {
+        short_way::NOT_HERE => action(&ctx, path::from_overlay(&ctx)),
+        outcome => action(&ctx, Outcome::from_code(outcome)),
+    }
 }
 
 /// tcx egress on the overlay's device: gives each packet the node that it goes to. What goes on is

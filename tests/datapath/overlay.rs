@@ -2,6 +2,7 @@
 //! what is let in by its tunnel is tested in the lab (`e2e::overlay`).
 
 use weir_abi::Proto;
+use weir_abi::conntrack::seen;
 use weir_abi::counter::Counter;
 use weir_abi::node::{NodeCidr, OVERLAY_MAC, UplinkInfo, config, node_cidr, uplink};
 
@@ -24,10 +25,8 @@ fn overlaid(node: &mut Node) {
     };
     let device = node.if_overlay;
     node.map("UPLINKS").insert(device, info, 0).unwrap();
-    let word = u64::from(device) | u64::from(PORT) << 32;
-    node.array::<u64>("CONFIG")
-        .set(config::OVERLAY, word, 0)
-        .unwrap();
+    let word = u64::from(device) | u64::from(PORT) << 32 | config::OVERLAY_IS_TOLD;
+    node.config(config::OVERLAY, word);
     for family in Family::BOTH {
         let (cidr, len) = family.remote_cidr();
         let own = NodeCidr {
@@ -77,6 +76,65 @@ fn the_device_gets_each_packet_with_the_macs_that_another_nodes_device_takes() {
                 assert_ne!(run.packet[6..12], OVERLAY_MAC);
                 assert_eq!(run.packet[12..], packet[12..]);
             }
+        }
+    });
+}
+
+#[test]
+fn what_has_been_given_its_tunnel_leaves_as_it_is_and_without_the_mark_that_says_so() {
+    on_node(|node| {
+        overlaid(node);
+        for family in Family::BOTH {
+            // With nowhere to go, if anybody looked.
+            let packet = Packet::udp(&tuple(family.a(), 4000, family.world(), 80), b"?").frame();
+            let marked = |ctx: &mut [u32]| ctx[skb::MARK] = 0x5700_0000;
+            let run = node.run_with(Hook::ToOverlay, &packet, marked);
+            assert_eq!((run.action, &run.counted[..]), (STACK, &[][..]));
+            assert_eq!((run.packet, run.mark), (packet, 0));
+        }
+    });
+}
+
+#[test]
+fn an_established_flow_to_a_node_behind_the_overlay_gets_its_tunnel_at_the_pods_edge() {
+    on_node(|node| {
+        overlaid(node);
+        for family in Family::BOTH {
+            let t = tuple(family.a(), 4000, family.remote(), 80);
+            let there = Packet::udp(&t, b"?").frame();
+            node.run(Hook::FromA, &there)
+                .expect(REDIRECTED, Counter::Forwarded);
+            // No test run brings a tunnel along: the other end's packet is taken for seen.
+            node.edit_entry(&t, Proto::UDP, |entry| {
+                entry.seen = seen::REPLY | seen::ESTABLISHED | seen::ASSURED;
+            });
+            node.establish(&t, Proto::UDP);
+            let marks = (0..3).map(|_| {
+                let run = node.run(Hook::FromA, &there);
+                let run = run.expect(REDIRECTED, Counter::Forwarded);
+                (run.mark, run.packet[..6] == OVERLAY_MAC)
+            });
+            // The clock may have moved on for one of them.
+            assert!(marks.collect::<Vec<_>>().contains(&(0x5700_0000, true)));
+        }
+    });
+}
+
+#[test]
+fn what_is_packed_passes_uplinks_both_ways_at_a_glance() {
+    on_node(|node| {
+        overlaid(node);
+        for family in Family::BOTH {
+            let t = tuple(family.other_node(), 40_000, family.node(), PORT);
+            let packet = Packet::udp(&t, b"packed").addressed(MAC_UPLINK).frame();
+            node.run(Hook::FromUplink, &packet).left_to_stack();
+            let t = tuple(family.node(), 40_000, family.other_node(), PORT);
+            let packet = Packet::udp(&t, b"packed").frame();
+            node.run(Hook::ToUplink, &packet).left_to_stack();
+            // In this node's own name nothing comes from outside.
+            let packet = Packet::udp(&t, b"forged").addressed(MAC_UPLINK).frame();
+            node.run(Hook::FromUplink, &packet)
+                .dropped(Counter::DropOwnSource);
         }
     });
 }

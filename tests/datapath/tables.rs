@@ -280,6 +280,14 @@ impl Node {
             .unwrap();
     }
 
+    /// Brings an entry into the map of established flows.
+    pub fn establish(&mut self, tuple: &Tuple, proto: Proto) {
+        let key = CtKey::sorted(tuple, proto).0;
+        let (name, entry) = self.entry(tuple, proto).expect("the entry exists");
+        self.map::<CtKey, CtEntry>(name).remove(&key).unwrap();
+        self.map("CT_EST").insert(key, entry, 0).unwrap();
+    }
+
     /// Removes a translated flow, as if it had been evicted.
     pub fn forget(&mut self, tuple: &Tuple, proto: Proto) {
         let (_, entry) = self.entry(tuple, proto).expect("the entry exists");

@@ -195,7 +195,8 @@ impl NodePart {
             match device.ensure(&self.netlink, mtu) {
                 Ok(index) => {
                     self.overlay.device = Some(index);
-                    word = u64::from(index) | u64::from(device.port) << 32;
+                    word =
+                        u64::from(index) | u64::from(device.port) << 32 | config::OVERLAY_IS_TOLD;
                 }
                 Err(e) => {
                     self.overlay.device = None;

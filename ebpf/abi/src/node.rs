@@ -71,6 +71,8 @@ pub mod config {
     /// The overlay: the index of its device in the low 32 bits, its UDP port in the next 16, in host
     /// order; 0 none.
     pub const OVERLAY: u32 = 2;
+    /// In [`OVERLAY`]: the device packs what the packet's tunnel tells it (VXLAN, Geneve).
+    pub const OVERLAY_IS_TOLD: u64 = 1 << 48;
     /// How often `NODE_CIDRS`, `UPLINKS` or `NODE_ADDRS` have changed, after each change: what flows remember of
     /// them ([`crate::conntrack::Way`]) holds for one number.
     pub const GENERATION: u32 = 3;

@@ -4,7 +4,7 @@ use aya_ebpf::programs::TcContext;
 use weir_abi::conntrack::Tuple;
 use weir_abi::{Addr, PortBe, Proto};
 
-use crate::checksum;
+use crate::{checksum, overlay};
 use crate::packet::{Bytes, ETH_LEN, tcp};
 use crate::skb::{Failed, Skb};
 
@@ -207,6 +207,12 @@ impl Head {
         }
         self.headers += len;
         Some(self)
+    }
+
+    /// Whether it is to the overlay's port.
+    #[inline(always)]
+    pub fn is_packed(&self) -> bool {
+        self.proto.0 == Proto::UDP.0 && overlay::is_port(self.tuple.dport.get())
     }
 
     /// Length of the packet, or of each of the packets that a device will make of it.

@@ -1,5 +1,7 @@
 //! The tunnel's metadata that a packet carries to and from a device. Kernel only.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::{BPF_F_DONT_FRAGMENT, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX};
 use aya_ebpf::helpers::generated as bpf;
 use weir_abi::Addr;
@@ -10,14 +12,19 @@ impl Skb {
     /// The tunnel that the packet came by: the address of its other end, if it has the number `id`.
     #[inline(always)]
     pub fn tunnel_from(self, id: u32, v4: bool) -> Option<Addr> {
-        let mut key = TunnelKey::default();
+        let mut key = MaybeUninit::<TunnelKey>::uninit();
         let flags = if v4 { 0 } else { BPF_F_TUNINFO_IPV6 as u64 };
         let len = size_of::<TunnelKey>() as u32;
         // SAFETY: the structure is the kernel's `struct bpf_tunnel_key`, and its length is told.
         let code = unsafe {
-            bpf::bpf_skb_get_tunnel_key(self.0, (&raw mut key).cast(), len, flags)
+            bpf::bpf_skb_get_tunnel_key(self.0, key.as_mut_ptr().cast(), len, flags)
         };
-        if code != 0 || key.id != id {
+        if code != 0 {
+            return None;
+        }
+        // SAFETY: the helper has written it whole.
+        let key = unsafe { key.assume_init_ref() };
+        if key.id != id {
             return None;
         }
         let [a, b, c, d] = key.remote;
@@ -33,32 +40,30 @@ impl Skb {
     /// another's, both of one family. The outer packet is never fragmented.
     #[inline(always)]
     pub fn tunnel_to(self, id: u32, local: &Addr, remote: &Addr) -> Result<(), Failed> {
-        let mut key = TunnelKey {
-            id,
-            ttl: TUNNEL_TTL,
-            ..TunnelKey::default()
-        };
         let v4 = remote.is_v4();
-        let family = if v4 {
-            key.remote[0] = u32::from_be(remote.v4_word());
-            key.local[0] = u32::from_be(local.v4_word());
+        let (from, to, family) = if v4 {
+            let word = |addr: &Addr| [u32::from_be(addr.v4_word()), 0, 0, 0];
             // The inner packet has checksums of its own (RFC 6935 lets no IPv6 go without).
-            BPF_F_ZERO_CSUM_TX
+            (word(local), word(remote), BPF_F_ZERO_CSUM_TX)
         } else {
-            key.remote = remote.0;
-            key.local = local.0;
-            BPF_F_TUNINFO_IPV6
+            (local.0, remote.0, BPF_F_TUNINFO_IPV6)
         };
+        let mut key = MaybeUninit::<TunnelKey>::uninit();
+        let words = [id, to[0], to[1], to[2], to[3], LIFE, 0, from[0], from[1], from[2], from[3]];
+        let at = key.as_mut_ptr().cast::<u32>();
+        for (i, word) in words.into_iter().enumerate() {
+            // SAFETY: the structure is these words. Volatile, or clearing them becomes a byte-wise loop.
+            unsafe { at.add(i).write_volatile(word) };
+        }
         let len = size_of::<TunnelKey>() as u32;
         let flags = (family | BPF_F_DONT_FRAGMENT) as u64;
         // SAFETY: as above.
-        check(unsafe { bpf::bpf_skb_set_tunnel_key(self.0, (&raw mut key).cast(), len, flags) })
+        check(unsafe { bpf::bpf_skb_set_tunnel_key(self.0, key.as_mut_ptr().cast(), len, flags) })
     }
 }
 
 /// `struct bpf_tunnel_key`.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
 struct TunnelKey {
     id: u32,
     /// IPv4 in the first word, in host order; IPv6 as on the wire.
@@ -70,5 +75,7 @@ struct TunnelKey {
     local: [u32; 4],
 }
 
-/// Hop limit of outer packets.
-const TUNNEL_TTL: u8 = 64;
+const _: () = assert!(size_of::<TunnelKey>() == 4 * 11);
+
+/// The word of [`TunnelKey`] that says the outer packets' hop limit.
+const LIFE: u32 = u32::from_ne_bytes([0, 64, 0, 0]);

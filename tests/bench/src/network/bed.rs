@@ -82,6 +82,11 @@ impl Bed {
             .without_agents()
             .agent_arg(mode)
             .start()?;
+        // Both pairs of nodes by a wire alone: a bridge with all its hooks between them would hide most of what
+        // is compared.
+        for pair in [WEIR, PLAIN] {
+            connect(&lab, pair)?;
+        }
         for node in WEIR {
             lab.nodes[node].start_agent()?;
         }
@@ -164,6 +169,27 @@ fn policy() -> serde_json::Value {
             "ingress": [{"from": pods}], "egress": [{"to": pods}],
         },
     })
+}
+
+/// Makes one node's end of its wire to the lab's bridge the uplink of the other.
+fn connect(lab: &Lab, [one, other]: [usize; 2]) -> Result<()> {
+    let (one, other) = (&lab.nodes[one], &lab.nodes[other]);
+    ip(&other.place(), &format!("link del {UPLINK}"))?;
+    let (name, pid) = (&one.name, other.holder_pid());
+    ip(&lab.fabric(), &format!("link set {name} nomaster"))?;
+    ip(
+        &lab.fabric(),
+        &format!("link set {name} netns {pid} name {UPLINK}"),
+    )?;
+    let [v4, v6] = other.addresses;
+    for args in [
+        format!("addr add {v4}/24 dev {UPLINK}"),
+        format!("addr add {v6}/64 dev {UPLINK} nodad"),
+        format!("link set {UPLINK} up"),
+    ] {
+        ip(&other.place(), &args)?;
+    }
+    Ok(())
 }
 
 /// Namespaces behind nodes that only route.
