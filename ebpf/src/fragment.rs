@@ -15,7 +15,7 @@ use weir_abi::map::MAX_FRAGMENTS;
 use crate::outcome::Outcome;
 use crate::scratch::{Hook, Local, Mode, Plan, Scratch, Target};
 use crate::skb::Skb;
-use crate::{dry_run, flow, maps, policy, service};
+use crate::{dry_run, flow, maps, masquerade, policy, service};
 
 #[map(name = "FRAGMENTS")]
 static FRAGMENTS_MAP: LruHashMap<FragmentKey, FragmentEntry> =
@@ -39,7 +39,7 @@ pub fn plan(skb: Skb, s: &mut Scratch) -> u32 {
         // The stack puts together what is the node's own.
         return Outcome::Stack.code();
     }
-    if unmatchable(s) {
+    if unmatchable(skb, s) {
         return Outcome::drop(Counter::DropFragment).code();
     }
     s.mode = Mode::FRAGMENT;
@@ -47,10 +47,12 @@ pub fn plan(skb: Skb, s: &mut Scratch) -> u32 {
 }
 
 #[inline(always)]
-fn unmatchable(s: &mut Scratch) -> bool {
+fn unmatchable(skb: Skb, s: &mut Scratch) -> bool {
     flow::receiver(s);
     (s.from.is_present() && (policy::isolated(&s.from) || is_service(s)))
         || (s.to.is_present() && policy::isolated(&s.to))
+        // The first went out from the node's address.
+        || masquerade::concerns(skb, s) != 0
 }
 
 /// A Service's first fragment was translated, so its others would go nowhere. Of an address of the

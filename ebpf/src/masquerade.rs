@@ -32,6 +32,16 @@ pub fn source(skb: Skb, s: &mut Scratch) -> u32 {
     0
 }
 
+/// Whether a flow of a pod to the packet's destination would go out masqueraded: 1 if so.
+#[inline(never)]
+pub fn concerns(skb: Skb, s: &Scratch) -> u32 {
+    if s.hook != Hook::FROM_POD || s.to.is_present() || !has_port(&s.packet) {
+        return 0;
+    }
+    let t = &s.packet.tuple;
+    (uplink_for(skb, &t.src, &t.dst) != 0) as u32
+}
+
 /// Whether `s.entry` is the packet's, and one of a masqueraded flow.
 #[inline(always)]
 pub fn has(s: &Scratch) -> bool {

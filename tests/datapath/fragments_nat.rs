@@ -4,6 +4,7 @@ use weir_abi::counter::Counter;
 use weir_abi::policy::{GroupId, RuleId, RuleVerdict};
 use weir_abi::{Addr, Proto};
 
+use crate::masquerade::masquerading;
 use crate::packets::*;
 use crate::pieces::{datagram, join, pieces};
 use crate::rig::*;
@@ -209,6 +210,33 @@ fn fragments_between_those_outside_and_the_node_itself_are_the_stacks_as_they_co
             let whole = datagram(world, 4000, host, PORT).addressed(MAC_UPLINK);
             let stray = &pieces(&whole, 2, 200)[1];
             node.run(Hook::FromUplink, stray).left_to_stack();
+        }
+    });
+}
+
+#[test]
+fn fragments_to_the_world_leave_from_the_nodes_address_or_not_at_all() {
+    on_node(|node| {
+        masquerading(node);
+        for family in Family::BOTH {
+            let whole = datagram(family.a(), 4000, family.world(), 53);
+            let sent = pieces(&whole, 1, 200);
+            let left = sent.iter().map(|piece| {
+                let run = node.run(Hook::FromA, piece);
+                run.expect(REDIRECTED, Counter::Forwarded).packet
+            });
+            let left: Vec<Vec<u8>> = left.collect();
+            assert_eq!(see(&join(&left)).src, family.node());
+            // Its first has not been here.
+            node.run(Hook::FromA, &pieces(&whole, 2, 200)[1])
+                .dropped(Counter::DropFragment);
+            // Pods of other nodes know the pod.
+            let among_pods = datagram(family.a(), 4000, family.remote(), 53);
+            let (addr, len) = family.remote_cidr();
+            let uplink = node.if_uplink;
+            node.node_cidr(addr, len, uplink);
+            node.run(Hook::FromA, &pieces(&among_pods, 3, 200)[1])
+                .expect(REDIRECTED, Counter::Forwarded);
         }
     });
 }

@@ -290,3 +290,40 @@ fn flows_to_one_server_get_ports_of_their_own_and_none_that_a_socket_of_the_node
         }
     });
 }
+
+#[test]
+fn another_node_behind_the_overlay_sees_this_node_and_not_the_pod() {
+    on_node(|node| {
+        masquerading(node);
+        for family in Family::BOTH {
+            let own = NodeCidr {
+                node: 9,
+                tunnel: family.other_node(),
+                ..NodeCidr::default()
+            };
+            let host = if family == Family::V4 { 32 } else { 128 };
+            let t = tuple(family.a(), 4000, family.other_node(), 10_250);
+            // In native mode the nodes know each other's pods.
+            node.put_node_cidr(
+                family.other_node(),
+                host,
+                NodeCidr {
+                    tunnel: Addr::NONE,
+                    ..own
+                },
+            );
+            node.run(Hook::FromA, &Packet::udp(&t, b"?").frame())
+                .left_to_stack();
+            node.forget(&t, Proto::UDP);
+            node.put_node_cidr(family.other_node(), host, own);
+            node.config(
+                config::OVERLAY,
+                u64::from(node.if_overlay) | 8472 << 32 | config::OVERLAY_IS_TOLD,
+            );
+            let run = node.run(Hook::FromA, &Packet::udp(&t, b"?").frame());
+            let run = run.expect(REDIRECTED, Counter::Forwarded);
+            assert_eq!(see(&run.packet).src, family.node());
+            node.config(config::OVERLAY, 0);
+        }
+    });
+}
