@@ -7,9 +7,10 @@ use anyhow::{Result, ensure};
 use ipnetwork::IpNetwork;
 
 use crate::control::Control;
+use crate::fabric::{self, Wire};
 use crate::node::{Holder, Node, UPLINK};
 use crate::spawn::{Place, run_in};
-use crate::{Outcome, Probe, fabric, netlink};
+use crate::{Outcome, Probe, netlink};
 
 /// A client on the fabric.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub struct OutsideClient {
 }
 
 impl OutsideClient {
-    pub(crate) fn start(number: u8, place: Place, fabric: &Holder, mtu: u32) -> Result<Self> {
+    pub(crate) fn start(number: u8, place: Place, fabric: &Holder, wire: Wire) -> Result<Self> {
         ensure!(number < 50, "a client's number is 0 to 49, not {number}");
         let name = format!("c{number}");
         let control = Arc::new(Control::start(&format!("outside/{name}"), place)?);
@@ -32,7 +33,7 @@ impl OutsideClient {
             Ipv4Addr::new(172, 18, 0, last).into(),
             Ipv6Addr::new(0xfd00, 0x18, 0, 0, 0, 0, 0, 0x200 + u16::from(number)).into(),
         ];
-        fabric::plug(fabric, &name, control.pid(), &addresses, mtu)?;
+        fabric::plug(fabric, &name, control.pid(), &addresses, wire)?;
         Ok(Self { addresses, control })
     }
 

@@ -17,13 +17,26 @@ const BRIDGE: &str = "fabric";
 const GATEWAY: [&str; 2] = ["172.18.0.1/24", "fd00:18::1/64"];
 
 /// Makes the bridge with the gateway's addresses.
-pub(crate) fn raise(fabric: &Holder, mtu: u32) -> Result<()> {
+pub(crate) fn raise(fabric: &Holder, wire: Wire) -> Result<()> {
     run_in(&fabric.place.net_only(), || {
         no_surprises("lo")?;
-        netlink::add_bridge(BRIDGE, mtu)?;
-        GATEWAY
-            .iter()
-            .try_for_each(|address| netlink::add_address(BRIDGE, address.parse()?))
+        netlink::add_bridge(BRIDGE, wire.mtu)?;
+        for address in GATEWAY {
+            let address: IpNetwork = address.parse()?;
+            if wire.families.has(address.ip()) {
+                netlink::add_address(BRIDGE, address)?;
+            }
+        }
+        if wire.narrow.is_none() {
+            return Ok(());
+        }
+        netlink::sysctl("net/ipv4/ip_forward", "1")?;
+        netlink::sysctl("net/ipv6/conf/all/forwarding", "1")?;
+        // All machines are on one link, and must not find out.
+        for scope in ["all", BRIDGE] {
+            netlink::sysctl(&format!("net/ipv4/conf/{scope}/send_redirects"), "0")?;
+        }
+        Ok(())
     })
 }
 
@@ -36,16 +49,54 @@ pub(crate) enum Knows {
     NodesAndPods,
 }
 
-/// Connects a node to the fabric, both families.
-pub(crate) fn wire(fabric: &Holder, node: &Node, mtu: u32, knows: Knows) -> Result<()> {
-    plug(fabric, &node.name, node.holder_pid(), &node.addresses, mtu)?;
-    if knows == Knows::Nodes {
+/// The address families of a lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Families {
+    /// IPv4 and IPv6.
+    Dual,
+    /// IPv4 alone.
+    V4,
+    /// IPv6 alone.
+    V6,
+}
+
+impl Families {
+    /// Whether an address is of one of them.
+    #[must_use]
+    pub fn has(self, address: IpAddr) -> bool {
+        match self {
+            Self::Dual => true,
+            Self::V4 => address.is_ipv4(),
+            Self::V6 => address.is_ipv6(),
+        }
+    }
+}
+
+/// What the network is like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wire {
+    /// MTU of the machines' links, bytes.
+    pub(crate) mtu: u32,
+    /// Between any two machines is a router, with room for packets of so many bytes only.
+    pub(crate) narrow: Option<u32>,
+    pub(crate) knows: Knows,
+    pub(crate) families: Families,
+}
+
+/// Connects a node to the fabric.
+pub(crate) fn wire(fabric: &Holder, node: &Node, wire: Wire) -> Result<()> {
+    plug(fabric, &node.name, node.holder_pid(), &node.addresses, wire)?;
+    if wire.knows == Knows::Nodes {
         return Ok(());
     }
     // The way back from outside the cluster to its pods.
     run_in(&fabric.place.net_only(), || {
         for (cidr, via) in node.pod_cidrs.iter().zip(node.addresses) {
-            netlink::add_route(*cidr, BRIDGE, via)?;
+            match wire.narrow {
+                _ if !wire.families.has(via) => {}
+                Some(mtu) => netlink::add_narrow_route(*cidr, BRIDGE, Some(via), mtu)?,
+                None => netlink::add_route(*cidr, BRIDGE, via)?,
+            }
         }
         Ok(())
     })
@@ -58,19 +109,34 @@ pub(crate) fn plug(
     name: &str,
     pid: u32,
     addresses: &[IpAddr; 2],
-    mtu: u32,
+    wire: Wire,
 ) -> Result<()> {
     let inside = Place::of_process(pid)?.net_only();
     let target = PathBuf::from(format!("/proc/{pid}/ns/net"));
+    let pairs = addresses.iter().zip(GATEWAY);
+    let pairs: Vec<(IpAddr, IpNetwork)> = pairs
+        .filter(|(address, _)| wire.families.has(**address))
+        .map(|(address, gateway)| Ok((*address, gateway.parse()?)))
+        .collect::<Result<_>>()?;
     run_in(&fabric.place.net_only(), || {
-        netlink::add_uplink(name, UPLINK, &target, BRIDGE, mtu)
+        netlink::add_uplink(name, UPLINK, &target, BRIDGE, wire.mtu)?;
+        for (address, _) in &pairs {
+            if let Some(mtu) = wire.narrow {
+                netlink::add_narrow_route((*address).into(), BRIDGE, None, mtu)?;
+            }
+        }
+        Ok(())
     })?;
     run_in(&inside, || {
         no_surprises(UPLINK)?;
         netlink::raise(UPLINK)?;
-        for (address, gateway) in addresses.iter().zip(GATEWAY) {
-            let gateway: IpNetwork = gateway.parse()?;
-            netlink::add_address(UPLINK, IpNetwork::new(*address, gateway.prefix())?)?;
+        for (address, gateway) in pairs {
+            if wire.narrow.is_some() {
+                netlink::add_address(UPLINK, address.into())?;
+                netlink::add_link_route(gateway.ip().into(), UPLINK)?;
+            } else {
+                netlink::add_address(UPLINK, IpNetwork::new(address, gateway.prefix())?)?;
+            }
             let all = if address.is_ipv4() {
                 "0.0.0.0/0"
             } else {
@@ -84,10 +150,10 @@ pub(crate) fn plug(
 }
 
 /// No duplicate address detection (the link-local address is needed at once, to find the next
-/// hop) and no router advertisements.
+/// hop), no router advertisements and no redirects.
 fn no_surprises(interface: &str) -> Result<()> {
     for scope in ["all", "default", interface] {
-        for key in ["accept_dad", "accept_ra"] {
+        for key in ["accept_dad", "accept_ra", "accept_redirects"] {
             netlink::sysctl(&format!("net/ipv6/conf/{scope}/{key}"), "0")?;
         }
     }

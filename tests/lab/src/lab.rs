@@ -5,95 +5,22 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
+use crate::builder::LabBuilder;
 use crate::cgroup::{self, Owner};
 use crate::client::OutsideClient;
 use crate::cluster::{self, Cluster};
 use crate::control::Control;
-use crate::fabric::{self, Knows};
+use crate::fabric::{self, Families, Knows, Wire};
 use crate::hold::{ROOT, Role};
 use crate::node::{Holder, Node};
 use crate::pod::{Pod, PodSpec};
 use crate::runtime::{self, Attachment};
 use crate::spawn::{Place, run_in};
-use crate::{netlink, node, registry};
-
-/// What a lab is to be; see [`Lab::builder`].
-#[derive(Clone, Debug)]
-pub struct LabBuilder {
-    nodes: u8,
-    mtu: u32,
-    agents: bool,
-    agent_args: Vec<String>,
-    fabric: Knows,
-}
-
-impl LabBuilder {
-    /// How many nodes, 1 to 9; 2 by default.
-    #[must_use]
-    pub fn nodes(mut self, nodes: u8) -> Self {
-        self.nodes = nodes;
-        self
-    }
-
-    /// The MTU of the wire between the nodes, bytes; 1500 by default.
-    #[must_use]
-    pub fn mtu(mut self, mtu: u32) -> Self {
-        self.mtu = mtu;
-        self
-    }
-
-    /// A network that has no routes to pods, as most networks: only nodes are reached from outside.
-    #[must_use]
-    pub fn unrouted(mut self) -> Self {
-        self.fabric = Knows::Nodes;
-        self
-    }
-
-    /// Makes the nodes without starting their agents.
-    #[must_use]
-    pub fn without_agents(mut self) -> Self {
-        self.agents = false;
-        self
-    }
-
-    /// One more argument for every agent.
-    #[must_use]
-    pub fn agent_arg(mut self, arg: &str) -> Self {
-        self.agent_args.push(arg.to_owned());
-        self
-    }
-
-    /// Makes the lab and waits until its agents are ready.
-    ///
-    /// # Errors
-    /// When a namespace, mount or cgroup is refused (root is needed), or an agent does not start.
-    /// Nothing is left then.
-    pub fn start(self) -> Result<Lab> {
-        ensure!(
-            (1..=9).contains(&self.nodes),
-            "a lab has 1 to 9 nodes, not {}",
-            self.nodes
-        );
-        ensure!(
-            nix::unistd::geteuid().is_root(),
-            "the lab makes namespaces and mounts: run it as root"
-        );
-        let lab = Lab::make(&self)?;
-        if self.agents {
-            for node in &lab.nodes {
-                node.launch_agent()?;
-            }
-            for node in &lab.nodes {
-                node.await_ready(node::READY)?;
-            }
-        }
-        Ok(lab)
-    }
-}
+use crate::{netlink, registry};
 
 /// A running lab. Dropping it takes everything down.
 #[derive(Debug)]
@@ -106,7 +33,7 @@ pub struct Lab {
     fabric: Holder,
     cgroup: PathBuf,
     next_pod: AtomicU32,
-    mtu: u32,
+    wire: Wire,
 }
 
 impl Lab {
@@ -115,14 +42,18 @@ impl Lab {
     pub fn builder() -> LabBuilder {
         LabBuilder {
             nodes: 2,
-            mtu: 1500,
             agents: true,
             agent_args: Vec::new(),
-            fabric: Knows::NodesAndPods,
+            wire: Wire {
+                mtu: 1500,
+                narrow: None,
+                knows: Knows::NodesAndPods,
+                families: Families::Dual,
+            },
         }
     }
 
-    fn make(builder: &LabBuilder) -> Result<Self> {
+    pub(crate) fn make(builder: &LabBuilder) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         cgroup::sweep()?;
         let owner = Owner::this()?;
@@ -136,19 +67,15 @@ impl Lab {
         }
         let place = Place::default().in_cgroup(&cgroup.join("holders"))?;
         let fabric = Holder::start(&Role::Fabric, place)?;
-        fabric::raise(&fabric, builder.mtu)?;
+        fabric::raise(&fabric, builder.wire)?;
         let cluster = Cluster::new(fabric.path(&format!("{ROOT}/source")));
         let mut nodes = Vec::new();
         for number in 1..=builder.nodes {
             let node = Node::start(number, &fabric, &cgroup)?;
-            fabric::wire(&fabric, &node, builder.mtu, builder.fabric)?;
+            fabric::wire(&fabric, &node, builder.wire)?;
             let args: Vec<&str> = builder.agent_args.iter().map(String::as_str).collect();
             node.set_agent_args(&args);
-            cluster.apply(&cluster::node_object(
-                &node.name,
-                &node.pod_cidrs.map(|cidr| cidr.to_string()),
-                &node.addresses.map(|address| address.to_string()),
-            ))?;
+            cluster.apply(&object_of(&node, builder.wire.families))?;
             nodes.push(node);
         }
         guard.disarm();
@@ -159,8 +86,19 @@ impl Lab {
             fabric,
             cgroup,
             next_pod: AtomicU32::new(1),
-            mtu: builder.mtu,
+            wire: builder.wire,
         })
+    }
+
+    /// The object of a node, as it was at first.
+    #[must_use]
+    pub fn node_object(&self, node: usize) -> Value {
+        object_of(&self.nodes[node], self.wire.families)
+    }
+
+    /// A node's first address.
+    fn host_ip(&self, node: &Node) -> IpAddr {
+        node.addresses[usize::from(self.wire.families == Families::V6)]
     }
 
     /// The cgroup all processes of the lab are in.
@@ -221,7 +159,7 @@ impl Lab {
         object["metadata"]["namespace"] = json!(namespace);
         object["metadata"]["uid"] = json!(uid);
         object["spec"]["nodeName"] = json!(node.name);
-        object["status"] = json!({"phase": "Pending", "hostIP": node.addresses[0].to_string()});
+        object["status"] = json!({"phase": "Pending", "hostIP": self.host_ip(node).to_string()});
         self.cluster.apply(&object)?;
 
         let made = self.wire_pod(spec, node, number, (&namespace, &name, &uid));
@@ -232,7 +170,7 @@ impl Lab {
                 return Err(error.context(format!("making the pod {namespace}/{name}")));
             }
         };
-        object["status"] = running_status(&pod.addresses, node);
+        object["status"] = running_status(&pod.addresses, self.host_ip(node));
         self.cluster.apply(&object)?;
         let pod = Arc::new(pod);
         self.pods
@@ -329,7 +267,7 @@ impl Lab {
         }
         .with_new_net()
         .in_cgroup(&self.cgroup.join("uncovered"))?;
-        OutsideClient::start(number, place, &self.fabric, self.mtu)
+        OutsideClient::start(number, place, &self.fabric, self.wire)
     }
 
     /// Starts a server among a node's own (host) processes.
@@ -370,14 +308,23 @@ impl Drop for Guard {
     }
 }
 
-fn running_status(addresses: &[IpAddr], node: &Node) -> Value {
+/// A node's object, with what it has of these families.
+fn object_of(node: &Node, families: Families) -> Value {
+    let cidrs = node.pod_cidrs.iter().filter(|cidr| families.has(cidr.ip()));
+    let cidrs: Vec<String> = cidrs.map(ToString::to_string).collect();
+    let addresses = node.addresses.iter().filter(|ip| families.has(**ip));
+    let addresses: Vec<String> = addresses.map(ToString::to_string).collect();
+    cluster::node_object(&node.name, &cidrs, &addresses)
+}
+
+fn running_status(addresses: &[IpAddr], host: IpAddr) -> Value {
     let ips: Vec<Value> = addresses
         .iter()
         .map(|address| json!({"ip": address.to_string()}))
         .collect();
     json!({
         "phase": "Running",
-        "hostIP": node.addresses[0].to_string(),
+        "hostIP": host.to_string(),
         "podIP": addresses[0].to_string(),
         "podIPs": ips,
         "conditions": [{"type": "Ready", "status": "True"}],

@@ -17,6 +17,7 @@
 //! # anyhow::Ok(())
 //! ```
 
+mod builder;
 pub mod cgroup;
 pub mod client;
 pub mod cluster;
@@ -41,9 +42,11 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+pub use builder::LabBuilder;
 pub use client::OutsideClient;
 pub use cluster::Cluster;
-pub use lab::{Lab, LabBuilder};
+pub use fabric::Families;
+pub use lab::Lab;
 pub use node::Node;
 pub use pod::{Pod, PodSpec};
 pub use service::{Backend, ServiceSpec};

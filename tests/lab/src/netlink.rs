@@ -106,6 +106,36 @@ pub fn add_route(to: IpNetwork, through: &str, gateway: IpAddr) -> Result<()> {
     Ok(netlink.add_route(&Route::to(to).via(index, gateway))?)
 }
 
+/// Adds a route that packets of no more than `mtu` bytes fit; without a gateway to what is on the link.
+///
+/// # Errors
+/// The kernel's.
+pub fn add_narrow_route(
+    to: IpNetwork,
+    through: &str,
+    gateway: Option<IpAddr>,
+    mtu: u32,
+) -> Result<()> {
+    let netlink = Netlink::open()?;
+    let index = netlink.link(through)?.index;
+    let mut route = match gateway {
+        Some(gateway) => Route::to(to).via(index, gateway),
+        None => Route::to(to).on_link(index),
+    };
+    route.mtu = Some(mtu);
+    Ok(netlink.add_route(&route)?)
+}
+
+/// Adds a route to what is on an interface's link.
+///
+/// # Errors
+/// The kernel's.
+pub fn add_link_route(to: IpNetwork, through: &str) -> Result<()> {
+    let netlink = Netlink::open()?;
+    let index = netlink.link(through)?.index;
+    Ok(netlink.add_route(&Route::to(to).on_link(index))?)
+}
+
 /// Writes a sysctl of the calling thread's network namespace, as `net/ipv4/ip_forward`.
 ///
 /// # Errors

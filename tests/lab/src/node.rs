@@ -211,7 +211,14 @@ impl Node {
             .append(true)
             .open(self.path(&format!("{ROOT}/{}/agent.log", self.name)))
             .context("opening the agent's log")?;
+        let extra = self
+            .extra_args
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut command = Command::new(bin("weir-agent")?);
+        if !extra.iter().any(|arg| arg.starts_with("--uplinks")) {
+            command.args(["--uplinks", UPLINK]);
+        }
         command
             .args([
                 "--source",
@@ -227,13 +234,8 @@ impl Node {
             ])
             .arg("--cgroup")
             .arg(&self.cgroup)
-            .args(["--uplinks", UPLINK, "--log-level", "debug"])
-            .args(
-                self.extra_args
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .iter(),
-            )
+            .args(["--log-level", "debug"])
+            .args(extra.iter())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
