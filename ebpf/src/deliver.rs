@@ -7,7 +7,7 @@ use crate::outcome::Outcome;
 use crate::packet::{Bytes, ETH_LEN, Kind, Packet};
 use crate::scratch::{Hook, Local, Mode, Scratch, Target};
 use crate::skb::{Failed, Skb};
-use crate::{answer, checksum, dsr, outside};
+use crate::{answer, checksum, dsr, outside, overlay};
 
 /// Index of the loopback device in every network namespace.
 const LOOPBACK: u32 = 1;
@@ -87,10 +87,15 @@ fn size_check(skb: Skb, s: &mut Scratch) -> u32 {
         return if size > s.to.mtu { TOO_BIG } else { CLEAR };
     }
     let mut mtu = 0;
-    if skb.fits(s.target_ifindex, &mut mtu) {
+    if !skb.fits(s.target_ifindex, &mut mtu) {
+        s.mtu = mtu;
+        return TOO_BIG;
+    }
+    let room = overlay::room(skb, s.target_ifindex, &s.out.dst);
+    if size <= room || gso_size == GSO_BY_FRAGS {
         return CLEAR;
     }
-    s.mtu = mtu;
+    s.mtu = room;
     TOO_BIG
 }
 

@@ -6,7 +6,7 @@ use crate::outcome::Outcome;
 use crate::packet::{self, Kind};
 use crate::scratch::{Mode, Plan, Scratch};
 use crate::skb::Skb;
-use crate::{conntrack, flow};
+use crate::{conntrack, flow, overlay};
 
 /// Plans the way of an ICMP error. One that matches no flow is an ICMP message like any other; none
 /// creates state.
@@ -15,6 +15,7 @@ pub fn plan(skb: Skb, s: &mut Scratch) -> u32 {
     if parse(skb, s) == 0 {
         return flow::alone(s);
     }
+    overlay::note_error(s);
     let (tuple, proto) = (s.inner.tuple, s.inner.proto);
     if conntrack::find(s, &tuple, proto) == 0 || classify(s) == 0 {
         return flow::alone(s);

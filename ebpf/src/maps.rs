@@ -231,6 +231,18 @@ pub fn config_word(index: u32) -> u64 {
         .map_or(0, |word| unsafe { word.read_volatile() })
 }
 
+/// Writes a word of the configuration that is the programs' own.
+#[inline(always)]
+pub fn set_config_word(index: u32, value: u64) {
+    if dry_run::is_on() {
+        return;
+    }
+    if let Some(word) = CONFIG_MAP.get_ptr_mut(index) {
+        // SAFETY: a map value, valid memory until the program ends; one aligned word.
+        unsafe { word.write_volatile(value) };
+    }
+}
+
 /// The uplink towards the node whose pods' prefix holds the address; 0 for none.
 #[inline(always)]
 pub fn uplink_to(addr: &Addr) -> u32 {

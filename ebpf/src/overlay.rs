@@ -31,6 +31,11 @@ const MACS: [u32; 3] = {
     ]
 };
 
+/// What packing adds to a packet: IP, UDP, VXLAN or Geneve (8 bytes each), and the inner Ethernet header.
+const OVERHEAD_V4: u32 = 20 + 8 + 8 + 14;
+/// The same over IPv6.
+const OVERHEAD_V6: u32 = 40 + 8 + 8 + 14;
+
 /// The overlay's device, by index; 0 for none.
 #[inline(always)]
 pub fn ifindex() -> u32 {
@@ -149,6 +154,47 @@ pub fn send_to(skb: Skb, device: u32, dst: &Addr) -> Result<(), Failed> {
     Ok(())
 }
 
+/// How large a packet may be that leaves by `device` to the node that has the address, or whose pod has:
+/// the way between the nodes may have less room than their links, which the kernel learns from what
+/// routers say of outer packets. As long as none has said anything, nothing is looked up.
+#[inline(always)]
+pub fn room(skb: Skb, device: u32, dst: &Addr) -> u32 {
+    if device != ifindex() || maps::config_word(config::TUNNEL_ERROR) == 0 {
+        return u32::MAX;
+    }
+    room_of_way(skb, dst)
+}
+
+#[inline(never)]
+fn room_of_way(skb: Skb, dst: &Addr) -> u32 {
+    let mut owner = NodeCidr::default();
+    if !maps::node_cidr(dst, &mut owner) || owner.tunnel.is_none() {
+        return u32::MAX;
+    }
+    let v4 = owner.tunnel.is_v4();
+    let local = maps::uplink_addr(ifindex(), v4);
+    let mtu = skb.path_mtu(skb.ifindex(), &local, &owner.tunnel);
+    if mtu == 0 {
+        return u32::MAX;
+    }
+    mtu.saturating_sub(if v4 { OVERHEAD_V4 } else { OVERHEAD_V6 })
+}
+
+/// Notes that an ICMP error from an uplink is about an outer packet of this node's. What it says is the
+/// kernel's to judge.
+#[inline(never)]
+pub fn note_error(s: &Scratch) -> u32 {
+    let quoted = &s.inner;
+    if s.hook == Hook::FROM_UPLINK
+        && quoted.proto.0 == Proto::UDP.0
+        && is_port(quoted.tuple.dport.get())
+        && maps::is_node_addr(&quoted.tuple.src)
+    {
+        maps::set_config_word(config::TUNNEL_ERROR, 1);
+    }
+    0
+}
+
 /// Egress of the overlay's device: sends a packet to the node that has its destination.
 #[inline(always)]
 pub fn send(ctx: &TcContext) -> Outcome {
@@ -181,7 +227,9 @@ pub fn send(ctx: &TcContext) -> Outcome {
 #[inline(always)]
 fn pack(skb: Skb, local: &Addr, remote: &Addr) -> Result<(), Failed> {
     skb.store_words(0, &MACS)?;
-    skb.tunnel_to(VNI, local, remote)
+    // What the node itself sends was not measured against the way's room: it may go in fragments.
+    let whole = skb.ingress_ifindex() != 0;
+    skb.tunnel_to(VNI, local, remote, whole)
 }
 
 /// Where a packet goes; `None` if it is no IP.

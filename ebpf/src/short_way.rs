@@ -62,7 +62,10 @@ pub fn from_pod(ctx: &TcContext) -> u32 {
         return NOT_HERE;
     }
     let mut mtu = 0;
-    if head.size(skb) > ALWAYS_FITS && !skb.fits(uplink, &mut mtu) {
+    let size = head.size(skb);
+    if size > ALWAYS_FITS
+        && (!skb.fits(uplink, &mut mtu) || size > overlay::room(skb, uplink, &head.tuple.dst))
+    {
         return NOT_HERE;
     }
     let dst = head.tuple.dst;

@@ -7,6 +7,7 @@ use weir_abi::counter::Counter;
 use weir_abi::node::{NodeCidr, OVERLAY_MAC, UplinkInfo, config, node_cidr, uplink};
 
 use crate::dry::small_maps;
+use crate::masquerade::{arrives, masquerading};
 use crate::packets::*;
 use crate::rig::*;
 use crate::services::{PROTOS, answer, ends, opening};
@@ -61,6 +62,40 @@ fn a_pods_packet_to_a_pod_behind_the_overlay_leaves_by_its_device() {
             }
         });
     }
+}
+
+#[test]
+fn a_large_packet_is_measured_against_the_way_of_its_tunnel_and_answered_with_its_room() {
+    on_node(|node| {
+        masquerading(node);
+        overlaid(node);
+        // The overlay's own device has room for 1500; the way to the other node has less.
+        ip("link set weirup mtu 1400");
+        let told = node.array::<u64>("CONFIG").get(&config::TUNNEL_ERROR, 0);
+        assert_eq!(told.unwrap(), 0);
+        let outer = tuple(Family::V4.node(), 55_555, Family::V4.other_node(), PORT);
+        let outer = Packet::udp(&outer, b"a pack");
+        let error = |from| Packet::icmp(from, Family::V4.node(), 3, 4, [0, 0, 5, 120], &outer.ip());
+        let large = |family: Family| {
+            let there = tuple(family.a(), 4000, family.remote(), 80);
+            Packet::udp(&there, b"").payload(1400).frame()
+        };
+        let run = node.run(Hook::FromA, &large(Family::V4));
+        run.expect(REDIRECTED, Counter::Forwarded);
+        // A router speaks of an outer packet; the kernel gets to hear it.
+        arrives(node, &error(Family::V4.world())).left_to_stack();
+        for (family, room) in [(Family::V4, 1350u16), (Family::V6, 1330)] {
+            let there = tuple(family.a(), 4000, family.remote(), 80);
+            let headers = Packet::udp(&there, b"").ip().len();
+            let packet = |size: u16| Packet::udp(&there, b"").payload(usize::from(size) - headers);
+            let run = node.run(Hook::FromA, &packet(room).frame());
+            run.expect(REDIRECTED, Counter::Forwarded);
+            let run = node.run(Hook::FromA, &packet(room + 1).frame());
+            let seen = see(&run.expect(REDIRECTED, Counter::AnsweredIcmp).packet);
+            assert_eq!((seen.src, seen.dst), (family.gateway(), family.a()));
+            assert_eq!(seen.l4[6..8], room.to_be_bytes(), "{family:?}");
+        }
+    });
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod node_state;
 mod nodes;
 mod overlay;
 mod overlay_wire;
+mod path_mtu;
 mod pods;
 mod policy;
 mod restart;

@@ -76,6 +76,9 @@ pub mod config {
     /// How often `NODE_CIDRS`, `UPLINKS` or `NODE_ADDRS` have changed, after each change: what flows remember of
     /// them ([`crate::conntrack::Way`]) holds for one number.
     pub const GENERATION: u32 = 3;
+    /// Not 0 once a router has said something of an outer packet of this node's: the ways of tunnels are looked at
+    /// from then on. Written by the programs alone.
+    pub const TUNNEL_ERROR: u32 = 4;
     /// Elements of the map.
     pub const WORDS: u32 = 16;
 

@@ -37,9 +37,15 @@ impl Skb {
     }
 
     /// Sends the packet through the tunnel with the number `id` from the node's own address to
-    /// another's, both of one family. The outer packet is never fragmented.
+    /// another's, both of one family. A `whole` outer packet is never fragmented.
     #[inline(always)]
-    pub fn tunnel_to(self, id: u32, local: &Addr, remote: &Addr) -> Result<(), Failed> {
+    pub fn tunnel_to(
+        self,
+        id: u32,
+        local: &Addr,
+        remote: &Addr,
+        whole: bool,
+    ) -> Result<(), Failed> {
         let v4 = remote.is_v4();
         let (from, to, family) = if v4 {
             let word = |addr: &Addr| [u32::from_be(addr.v4_word()), 0, 0, 0];
@@ -56,7 +62,8 @@ impl Skb {
             unsafe { at.add(i).write_volatile(word) };
         }
         let len = size_of::<TunnelKey>() as u32;
-        let flags = (family | BPF_F_DONT_FRAGMENT) as u64;
+        let whole = if whole { BPF_F_DONT_FRAGMENT } else { 0 };
+        let flags = (family | whole) as u64;
         // SAFETY: as above.
         check(unsafe { bpf::bpf_skb_set_tunnel_key(self.0, key.as_mut_ptr().cast(), len, flags) })
     }
