@@ -16,6 +16,8 @@ pub struct Status {
     pub ready: bool,
     /// What is wrong, each naming its object and the remedy; empty when all is well.
     pub degraded: Vec<String>,
+    /// What may be or become trouble on this node, with the remedy; the agent leaves it as it is.
+    pub notes: Vec<String>,
     /// Kernel features, sorted by name.
     pub features: Vec<Feature>,
     /// This node's pod CIDRs.

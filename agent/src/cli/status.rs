@@ -34,6 +34,7 @@ fn text(status: &Status, colors: Colors) -> String {
         synced,
         ready,
         degraded,
+        notes,
         features,
         pod_cidrs,
         counts,
@@ -66,6 +67,10 @@ fn text(status: &Status, colors: Colors) -> String {
     );
     for problem in degraded {
         text.push_str(&colors.bad(&format!("degraded  {problem}")));
+        text.push('\n');
+    }
+    for note in notes {
+        text.push_str(&colors.warn(&format!("note      {note}")));
         text.push('\n');
     }
     if !features.is_empty() {

@@ -5,6 +5,7 @@ pub mod health;
 pub mod nat_ports;
 pub mod netns;
 pub mod node_cidr;
+pub mod node_ip;
 pub mod node_port;
 pub mod overlay;
 pub mod policy;

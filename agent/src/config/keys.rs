@@ -112,7 +112,13 @@ pub(super) const KEYS: &[Key] = &[
         "uplinks",
         "NAMES",
         None,
-        "Devices towards other nodes, by comma [default: those with a default route or a node address]",
+        "Devices towards other nodes, by comma; NAME* is all that begin so [default: those with a default route or a node address]",
+    ),
+    key(
+        "node-ip",
+        "ADDRESSES",
+        None,
+        "The node's own addresses, by comma, one per family [default: the Node's InternalIPs]",
     ),
     key(
         "mode",

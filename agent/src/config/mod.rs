@@ -12,7 +12,12 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use axum::http::Uri;
 use weir_net::IpNetwork;
@@ -75,8 +80,11 @@ pub struct Config {
     /// `cgroup`: the cgroup2 directory whose sockets get the service hooks; `None`: the root of
     /// the machine's cgroup2 mount.
     pub cgroup: Option<PathBuf>,
-    /// `uplinks`: names of devices; empty: those with a default route or the node's address.
+    /// `uplinks`: names of devices, or how they begin, with a `*` behind; empty: those with a default route
+    /// or the node's address.
     pub uplinks: Vec<String>,
+    /// `node-ip`: at most one of each family, in the place of the Node's InternalIPs.
+    pub node_ips: Vec<IpAddr>,
     /// `mode` and `overlay-port`: how packets get to pods on other nodes.
     pub routing: Routing,
     /// `mtu` of pods, bytes; `None`: the smallest of the uplinks, less what the overlay takes.
@@ -177,6 +185,9 @@ impl Config {
             bpffs: layers.require("bpffs", parse_path)?,
             cgroup: layers.optional("cgroup", parse_path)?,
             uplinks: layers.optional("uplinks", parse_list)?.unwrap_or_default(),
+            node_ips: layers
+                .optional("node-ip", parse_node_ips)?
+                .unwrap_or_default(),
             routing: overlay::from_layers(layers)?,
             mtu: layers.optional("mtu", parse_mtu)?,
             adopt_timeout: layers.require("adopt-timeout", cni::parse_adopt_timeout)?,
@@ -262,6 +273,20 @@ fn parse_list(text: &str) -> Result<Vec<String>, String> {
         .filter(|s| !s.is_empty())
         .map(str::to_owned)
         .collect())
+}
+
+fn parse_node_ips(text: &str) -> Result<Vec<IpAddr>, String> {
+    let expected = "expected addresses of this node by comma, at most one of each family";
+    let mut ips: Vec<IpAddr> = Vec::new();
+    for part in parse_list(text)? {
+        let ip: IpAddr = part.parse().map_err(|_| expected)?;
+        let again = ips.iter().any(|other| other.is_ipv4() == ip.is_ipv4());
+        if again || ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() {
+            return Err(expected.into());
+        }
+        ips.push(ip);
+    }
+    Ok(ips)
 }
 
 fn parse_mtu(text: &str) -> Result<u32, String> {

@@ -335,3 +335,22 @@ fn the_namespace_is_a_name_of_one() {
         assert!(message.contains("WEIR_NAMESPACE"), "{bad}: {message}");
     }
 }
+
+#[test]
+fn a_node_has_at_most_one_configured_address_of_each_family() {
+    let ips = |text: &str| {
+        let arg = format!("--node-ip={text}");
+        let args = [&BASE[..], &[arg.as_str()]].concat();
+        run(&args, &[], "")
+    };
+    let config = match ips("2001:db8::1, 192.0.2.1").unwrap() {
+        Invocation::Run(config) => config,
+        Invocation::Print(text) => panic!("printed {text}"),
+    };
+    let texts: Vec<String> = config.node_ips.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["2001:db8::1", "192.0.2.1"]);
+    for bad in ["192.0.2.1,192.0.2.2", "127.0.0.1", "::", "eth0"] {
+        let message = ips(bad).unwrap_err().to_string();
+        assert!(message.contains("one of each family"), "{bad}: {message}");
+    }
+}

@@ -13,6 +13,7 @@ use crate::{
     compile::{
         self,
         node_cidr::Pools,
+        node_ip,
         node_port::NodePortAddresses,
         overlay::Overlay,
         route::{self, Desired, Facts, NodeView},
@@ -25,7 +26,7 @@ use crate::{
         netns::NetnsMap,
         nodes::NodeMaps,
     },
-    node::{Network, Uplink, sysctl},
+    node::{Network, Uplink, reverse_path, sysctl},
     state::Store,
 };
 
@@ -39,6 +40,8 @@ pub struct NodePart {
     cookie: u64,
     name: String,
     named_uplinks: Vec<String>,
+    /// In the place of the Node's InternalIPs.
+    configured_ips: Vec<IpAddr>,
     mtu: Option<u32>,
     /// As configured, and its device.
     overlay: Overlay,
@@ -57,6 +60,8 @@ pub struct NodePart {
     pub uplinks: Vec<Uplink>,
     /// As last computed.
     pub desired: Desired,
+    /// What is no trouble by itself, with what to do where it is one.
+    pub notes: Vec<String>,
     /// Routes written or removed so far.
     pub routes_changed: u64,
 }
@@ -89,6 +94,7 @@ impl NodePart {
             cookie: NetNs::current_cookie()?,
             name: config.node_name.clone(),
             named_uplinks: config.uplinks.clone(),
+            configured_ips: config.node_ips.clone(),
             mtu: config.mtu,
             overlay: Overlay {
                 mode: config.routing.mode,
@@ -111,6 +117,7 @@ impl NodePart {
             network,
             uplinks: Vec::new(),
             desired: Desired::default(),
+            notes: Vec::new(),
             routes_changed: 0,
         })
     }
@@ -140,14 +147,11 @@ impl NodePart {
         attacher: &Attacher,
     ) -> (Vec<String>, Vec<String>) {
         let (mut problems, mut failures) = (Vec::new(), Vec::new());
-        let nodes: Vec<NodeView> = store
+        let mut nodes: Vec<NodeView> = store
             .nodes()
             .map(|node| NodeView::of(node, &mut problems))
             .collect();
-        let own = nodes.iter().find(|node| node.name == self.name);
-        let own_ips = own
-            .map(|node| node.internal_ips.clone())
-            .unwrap_or_default();
+        let own_ips = self.own_ips(&mut nodes, &mut problems);
         let (uplinks, missing) = self.network.uplinks(&self.named_uplinks, &own_ips);
         problems.extend(missing);
         self.uplinks = uplinks;
@@ -176,6 +180,7 @@ impl NodePart {
         if let Err(e) = sysctl::forward_node(&mut sysctl::Kernel) {
             failures.push(e.to_string());
         }
+        self.take_notes();
         self.sync_uplinks(attacher, synced, &mut failures);
         self.xdp.sync(&self.uplinks, synced, &mut failures);
         self.sync_routes(synced, &mut failures);
@@ -184,6 +189,33 @@ impl NodePart {
         }
         self.sync_file(&mut failures);
         (problems, failures)
+    }
+
+    /// The addresses of this node: those of its Node object, unless others are configured.
+    fn own_ips(&self, nodes: &mut [NodeView], problems: &mut Vec<String>) -> Vec<IpAddr> {
+        let Some(own) = nodes.iter_mut().find(|node| node.name == self.name) else {
+            return Vec::new();
+        };
+        let packs = self.device.is_some();
+        let devices = self.network.own_addresses();
+        problems.extend(node_ip::problems(
+            &self.name,
+            &self.configured_ips,
+            &own.internal_ips,
+            &devices,
+            packs,
+        ));
+        node_ip::put(own, &self.configured_ips);
+        own.internal_ips.clone()
+    }
+
+    /// Looks for what is worth a note, and logs what is new.
+    fn take_notes(&mut self) {
+        let notes = reverse_path::notes(&sysctl::Kernel, &self.uplinks);
+        for note in notes.iter().filter(|note| !self.notes.contains(note)) {
+            tracing::warn!("{note}");
+        }
+        self.notes = notes;
     }
 
     /// Sees to the overlay's device, and tells the programs of it.

@@ -189,6 +189,7 @@ impl Engine {
                 .chain(self.health.problems())
                 .chain(self.cluster.problems())
                 .collect(),
+            notes: self.node.notes.clone(),
             features: self.features(),
             pod_cidrs: self
                 .node

@@ -61,12 +61,12 @@ impl Network {
         self.links.iter().find(|link| link.index == index)
     }
 
-    /// The uplinks, by index: those that are named, else the devices with a default route or one of
+    /// The uplinks, by index: those that are named (`NAME*` is all that begin so, but for Weir's own), else the devices with a default route or one of
     /// the node's own addresses. The second value names what is configured but not there.
     pub fn uplinks(&self, named: &[String], own: &[IpAddr]) -> (Vec<Uplink>, Vec<String>) {
         let missing = named
             .iter()
-            .filter(|name| !self.links.iter().any(|l| l.name == **name));
+            .filter(|name| !self.links.iter().any(|l| is_meant(name, l)));
         let missing: Vec<String> = missing
             .map(|name| format!("uplink {name}: there is no such device: mend --uplinks"))
             .collect();
@@ -92,7 +92,7 @@ impl Network {
             indexes.extend(
                 self.links
                     .iter()
-                    .filter(|l| named.contains(&l.name))
+                    .filter(|l| named.iter().any(|name| is_meant(name, l)))
                     .map(|l| l.index),
             );
         }
@@ -137,6 +137,19 @@ impl Network {
         let on = self.addresses.iter().filter(|a| a.index == index);
         on.map(|a| a.network).collect()
     }
+}
+
+/// Whether a name of `--uplinks` means a device.
+fn is_meant(name: &str, link: &Link) -> bool {
+    match name.strip_suffix('*') {
+        Some(start) => link.name.starts_with(start) && !link.loopback && !is_own(&link.name),
+        None => link.name == name,
+    }
+}
+
+/// Whether a device is one of Weir's: a pod's, or the overlay's.
+fn is_own(name: &str) -> bool {
+    name.starts_with("weir")
 }
 
 /// IPv6 only: IPv4's link-local addresses are used as any other (node-local DNS caches).
@@ -220,6 +233,18 @@ mod tests {
         assert_eq!(names(&uplinks), ["eth1"]);
         assert!(
             missing[0].contains("eth9") && missing[0].contains("--uplinks"),
+            "{missing:?}"
+        );
+    }
+
+    #[test]
+    fn a_name_with_a_star_is_all_devices_that_begin_so_but_the_loopback_and_weirs_own() {
+        let uplinks = |name: &str| network().uplinks(&[name.into()], &[]);
+        assert_eq!(names(&uplinks("eth*").0), ["eth0", "eth1"]);
+        assert_eq!(names(&uplinks("*").0), ["eth0", "eth1"]);
+        let (none, missing) = uplinks("bond*");
+        assert!(
+            none.is_empty() && missing[0].contains("bond*"),
             "{missing:?}"
         );
     }

@@ -2,6 +2,7 @@
 
 mod facts;
 pub mod monitor;
+pub mod reverse_path;
 pub mod sysctl;
 
 pub use facts::{Network, Uplink};

@@ -49,6 +49,14 @@ fn a_well_agent_exits_with_0_and_an_unwell_one_with_1() {
     );
     assert_eq!(done.code, 1);
     assert!(done.stdout.contains("degraded  x.yaml:3: broken\n"));
+    let mut noted = status(true, json!([]));
+    noted["notes"] = json!(["uplink eth0: its reverse path filter is strict"]);
+    let done = ask(&[("status", noted.clone())], "status");
+    assert_eq!(done.code, 0);
+    let line = "note      uplink eth0: its reverse path filter is strict\n";
+    assert!(done.stdout.contains(line), "{}", done.stdout);
+    let done = ask(&[("status", noted.clone())], "status -o json");
+    assert_eq!(json_of(&done)["notes"], noted["notes"]);
     assert_eq!(
         json_of(&ask(
             &[("status", status(true, json!([])))],
