@@ -6,9 +6,11 @@
 
 mod adopt;
 mod demo;
+mod families;
 mod fragments;
 mod grow;
 mod install;
+mod join_leave;
 mod kill_writes;
 mod lab;
 mod live;
@@ -24,6 +26,7 @@ mod path_mtu;
 mod pods;
 mod policy;
 mod restart;
+mod reverse_path;
 mod rewrite;
 mod services;
 mod services_close;
@@ -37,6 +40,8 @@ mod services_world;
 mod spoof;
 mod streams;
 mod trace;
+mod unreachable;
 mod upgrade;
+mod uplinks;
 mod verify;
 mod wait;

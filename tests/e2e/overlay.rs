@@ -272,7 +272,7 @@ fn a_bare_packet_from_outside_with_the_source_of_a_pod_behind_the_overlay_is_dro
     );
 }
 
-fn device(lab: &Lab, node: usize) -> Option<u32> {
+pub fn device(lab: &Lab, node: usize) -> Option<u32> {
     run_in(&lab.nodes[node].place().net_only(), || {
         interface_index(DEVICE)
     })
