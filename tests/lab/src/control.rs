@@ -15,8 +15,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::bin;
 use crate::spawn::{self, Place};
 use crate::wire::{
-    Answer, Command, Exchange, ExchangeReport, Listen, Load, LoadReport, Outcome, Probe, Request,
-    Response, Seen,
+    Answer, Command, Exchange, ExchangeReport, Listen, Load, LoadReport, Outcome, Ping, Probe,
+    Request, Response, Seen,
 };
 
 type Callback = Box<dyn FnOnce(Answer) + Send>;
@@ -135,6 +135,17 @@ impl Control {
     /// When the server is gone.
     pub fn probe(&self, probe: Probe) -> Result<Outcome> {
         match self.call(Command::Probe(probe))? {
+            Answer::Probe(outcome) => Ok(outcome),
+            other => bail!("{}: {other:?}", self.name),
+        }
+    }
+
+    /// Asks by ICMP echo and waits for the outcome.
+    ///
+    /// # Errors
+    /// When the server is gone.
+    pub fn ping(&self, ping: Ping) -> Result<Outcome> {
+        match self.call(Command::Ping(ping))? {
             Answer::Probe(outcome) => Ok(outcome),
             other => bail!("{}: {other:?}", self.name),
         }

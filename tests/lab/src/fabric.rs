@@ -151,7 +151,7 @@ pub(crate) fn plug(
 
 /// No duplicate address detection (the link-local address is needed at once, to find the next
 /// hop), no router advertisements and no redirects.
-fn no_surprises(interface: &str) -> Result<()> {
+pub(crate) fn no_surprises(interface: &str) -> Result<()> {
     for scope in ["all", "default", interface] {
         for key in ["accept_dad", "accept_ra", "accept_redirects"] {
             netlink::sysctl(&format!("net/ipv6/conf/{scope}/{key}"), "0")?;

@@ -317,7 +317,8 @@ fn object_of(node: &Node, families: Families) -> Value {
     cluster::node_object(&node.name, &cidrs, &addresses)
 }
 
-fn running_status(addresses: &[IpAddr], host: IpAddr) -> Value {
+/// The status of a pod that runs and is ready.
+pub(crate) fn running_status(addresses: &[IpAddr], host: IpAddr) -> Value {
     let ips: Vec<Value> = addresses
         .iter()
         .map(|address| json!({"ip": address.to_string()}))

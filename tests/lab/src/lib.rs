@@ -24,6 +24,7 @@ pub mod cluster;
 pub mod control;
 pub mod demo;
 mod fabric;
+pub mod far;
 pub mod hold;
 pub mod keep;
 pub mod lab;
@@ -46,12 +47,13 @@ pub use builder::LabBuilder;
 pub use client::OutsideClient;
 pub use cluster::Cluster;
 pub use fabric::Families;
+pub use far::FarMachine;
 pub use lab::Lab;
 pub use node::Node;
 pub use pod::{Pod, PodSpec};
 pub use service::{Backend, ServiceSpec};
 pub use wire::{
-    Exchange, ExchangeReport, Listen, Load, LoadReport, Outcome, Probe, Proto, Requests, Seen,
+    Exchange, ExchangeReport, Listen, Load, LoadReport, Outcome, Ping, Probe, Proto, Requests, Seen,
 };
 
 /// The path of one of Weir's programs: in `WEIR_BIN_DIR`, else beside the running program, else

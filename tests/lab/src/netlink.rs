@@ -87,6 +87,24 @@ pub fn add_uplink(name: &str, peer: &str, peer_ns: &Path, bridge: &str, mtu: u32
     Ok(netlink.set_link(netlink.link(name)?.index, change)?)
 }
 
+/// Creates a veth pair: `name` here and up, `peer` in another namespace, down. Both ends have one MTU,
+/// bytes.
+///
+/// # Errors
+/// The kernel's.
+pub fn add_cable(name: &str, peer: &str, peer_ns: &Path, mtu: u32) -> Result<()> {
+    let netlink = Netlink::open()?;
+    netlink.create_veth(&Veth {
+        name,
+        mac: None,
+        peer_name: peer,
+        peer_ns: &NetNs::open(peer_ns)?,
+        peer_mac: None,
+        mtu,
+    })?;
+    raise(name)
+}
+
 /// Adds an address, usable at once (no duplicate address detection).
 ///
 /// # Errors

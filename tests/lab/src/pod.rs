@@ -6,7 +6,9 @@ use std::sync::Arc;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use crate::Lab;
 use crate::control::{Control, RunningExchange};
+use crate::lab::running_status;
 use crate::spawn::Place;
 use crate::wire::{Exchange, Listen, Outcome, Probe, Seen};
 
@@ -171,5 +173,27 @@ impl Pod {
     /// When its server is gone.
     pub fn exchange(&self, exchange: Exchange) -> Result<RunningExchange> {
         self.control.exchange(exchange)
+    }
+}
+
+impl Lab {
+    /// Starts a pod in its node's own network: its object and its server, which calls itself
+    /// `namespace/name`. CNI has no part in it.
+    ///
+    /// # Errors
+    /// When a port is refused.
+    pub fn add_host_pod(&self, spec: &PodSpec) -> Result<Arc<Control>> {
+        let node = &self.nodes[spec.node];
+        let mut object = spec.object.clone();
+        let name = crate::demo::plan::key(&object);
+        object["spec"]["hostNetwork"] = json!(true);
+        object["spec"]["nodeName"] = json!(node.name);
+        object["metadata"]["uid"] = json!(format!("host/{name}"));
+        object["status"] = running_status(&node.addresses, node.addresses[0]);
+        let place = node.place().in_cgroup(&node.cgroup.join("pods"))?;
+        let control = Arc::new(Control::start(&name, place)?);
+        control.listen(&spec.listen)?;
+        self.cluster.apply(&object)?;
+        Ok(control)
     }
 }

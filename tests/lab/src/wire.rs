@@ -129,7 +129,19 @@ impl Probe {
     }
 }
 
-/// What became of a [`Probe`].
+/// One ICMP echo request, sent again until it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ping {
+    /// Whom to ask.
+    pub target: IpAddr,
+    /// Milliseconds until the attempt counts as timed out.
+    pub timeout_ms: u64,
+}
+
+/// The name by which an echo reply is an [`Outcome::Answer`]: it names no server.
+pub const ECHO: &str = "echo";
+
+/// What became of a [`Probe`] or a [`Ping`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "outcome")]
 pub enum Outcome {
@@ -248,6 +260,8 @@ pub enum Command {
     Listen(Vec<Listen>),
     /// Try to reach somebody.
     Probe(Probe),
+    /// Ask by ICMP; answered like `Probe`, by [`ECHO`], and without ports.
+    Ping(Ping),
     /// Report what arrived.
     Seen,
     /// Begin an exchange; answered when it has been stopped or has failed.

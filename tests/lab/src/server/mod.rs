@@ -4,6 +4,7 @@
 mod capture;
 mod listen;
 mod load;
+mod ping;
 mod probe;
 mod socket;
 mod stream;
@@ -110,6 +111,12 @@ async fn handle(shared: &Arc<Shared>, id: u64, command: Command) -> Answer {
                 return Answer::Error("the server is ending".to_owned());
             };
             Answer::Probe(probe::run(probe, shared.bind).await)
+        }
+        Command::Ping(ping) => {
+            let Ok(_permit) = shared.probes.acquire().await else {
+                return Answer::Error("the server is ending".to_owned());
+            };
+            Answer::Probe(ping::run(ping, shared.bind).await)
         }
         Command::Seen => Answer::Seen(shared.seen.list()),
         Command::Exchange(exchange) => {

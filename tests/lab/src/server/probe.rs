@@ -56,7 +56,8 @@ fn open(probe: &Probe, source: Option<IpAddr>) -> io::Result<OwnedFd> {
     Ok(opened)
 }
 
-fn from_error(error: &io::Error) -> Outcome {
+/// What an error of a socket means.
+pub fn from_error(error: &io::Error) -> Outcome {
     match error.raw_os_error() {
         Some(libc::ECONNREFUSED) => Outcome::Refused,
         Some(libc::ECONNRESET | libc::EPIPE) => Outcome::Reset,
