@@ -67,6 +67,11 @@ pub fn route(skb: Skb, s: &mut Scratch) -> u32 {
 
 #[inline(always)]
 fn size_check(skb: Skb, s: &mut Scratch) -> u32 {
+    // A pod takes what its own link would not send. To say of a node's address that less fits would
+    // narrow the way to that node for all, the overlay's packets too.
+    if s.target == Target::POD && s.hook == Hook::FROM_UPLINK {
+        return CLEAR;
+    }
     let gso_size = skb.gso_size();
     if gso_size == GSO_BY_FRAGS && s.target == Target::POD {
         let mut mtu = 0;
