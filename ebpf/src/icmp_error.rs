@@ -6,7 +6,7 @@ use crate::outcome::Outcome;
 use crate::packet::{self, Kind};
 use crate::scratch::{Mode, Plan, Scratch};
 use crate::skb::Skb;
-use crate::{conntrack, flow, overlay};
+use crate::{conntrack, flow, maps, overlay};
 
 /// Plans the way of an ICMP error. One that matches no flow is an ICMP message like any other; none
 /// creates state.
@@ -53,7 +53,9 @@ fn classify(s: &mut Scratch) -> u32 {
             s.entry.other
         };
         s.out.dst = s.inner_out.src;
-        if s.packet.tuple.src == quoted.dst {
+        // Where the pod knows a node's address for the other end, the error comes from there, whoever
+        // sent it: in the overlay, a router's address is no node's, and would be taken for forged.
+        if s.packet.tuple.src == quoted.dst || maps::is_node_addr(&s.inner_out.dst) {
             s.out.src = s.inner_out.dst;
         }
     }

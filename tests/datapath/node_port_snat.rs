@@ -244,6 +244,18 @@ fn errors_about_a_translated_source_reach_the_client_and_the_clients_reach_the_b
             assert_eq!((seen.src, seen.dst), (host, remote));
             let quoted = see_ip(&seen.l4[8..], false);
             assert_eq!(ends(&quoted), (remote, 8080, host, port));
+            // A router on the way to the client: the way is narrow. The overlay takes no router's word.
+            let router: Addr = family.other_node();
+            let (kind, code) = if family == Family::V4 { (3, 4) } else { (2, 0) };
+            let reply = arrives(node, &reply).expect(REDIRECTED, Counter::Forwarded);
+            let error = Packet::icmp(router, host, kind, code, [0; 4], &reply.packet[14..]);
+            let run = arrives(node, &error).expect(REDIRECTED, Counter::Forwarded);
+            let seen = see(&run.packet);
+            assert_eq!(
+                (seen.src, seen.dst),
+                (host, remote),
+                "from whom the pod knows"
+            );
         }
     });
 }
