@@ -16,6 +16,8 @@ pub struct OnWire {
     pub to: IpAddr,
     /// UDP's destination port.
     pub port: Option<u16>,
+    /// Source and destination of the packet inside, if this is one of the overlay's (VXLAN).
+    pub inside: Option<[IpAddr; 2]>,
 }
 
 /// A packet socket on all devices of a place.
@@ -97,6 +99,23 @@ impl Sniffer {
 }
 
 fn parse(packet: &[u8]) -> Option<OnWire> {
+    let (ends, proto, l4) = ip_header(packet)?;
+    let port = packet.get(l4 + 2..l4 + 4).filter(|_| proto == 17);
+    let port = port.map(|port| u16::from_be_bytes([port[0], port[1]]));
+    // UDP, VXLAN and Ethernet.
+    let inner = packet.get(l4 + 8 + 8 + 14..).filter(|_| port == Some(8472));
+    let inside = inner.and_then(|inner| Some(ip_header(inner)?.0));
+    let [from, to] = ends;
+    Some(OnWire {
+        from,
+        to,
+        port,
+        inside,
+    })
+}
+
+/// Source and destination, protocol, and where the next header is.
+fn ip_header(packet: &[u8]) -> Option<([IpAddr; 2], u8, usize)> {
     let ip = |at: usize, len: usize| -> Option<IpAddr> {
         let bytes = packet.get(at..at + len)?;
         Some(match <[u8; 4]>::try_from(bytes) {
@@ -104,14 +123,11 @@ fn parse(packet: &[u8]) -> Option<OnWire> {
             Err(_) => <[u8; 16]>::try_from(bytes).ok()?.into(),
         })
     };
-    let (from, to, proto, l4) = match packet.first()? >> 4 {
-        4 => (ip(12, 4)?, ip(16, 4)?, *packet.get(9)?, 20),
-        6 => (ip(8, 16)?, ip(24, 16)?, *packet.get(6)?, 40),
-        _ => return None,
-    };
-    let port = packet.get(l4 + 2..l4 + 4).filter(|_| proto == 17);
-    let port = port.map(|port| u16::from_be_bytes([port[0], port[1]]));
-    Some(OnWire { from, to, port })
+    match packet.first()? >> 4 {
+        4 => Some(([ip(12, 4)?, ip(16, 4)?], *packet.get(9)?, 20)),
+        6 => Some(([ip(8, 16)?, ip(24, 16)?], *packet.get(6)?, 40)),
+        _ => None,
+    }
 }
 
 /// An IP packet in VXLAN, as a node's overlay sends it.

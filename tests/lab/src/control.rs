@@ -76,6 +76,12 @@ impl Control {
         })
     }
 
+    /// The name by which it answers.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The server's process id.
     #[must_use]
     pub fn pid(&self) -> u32 {

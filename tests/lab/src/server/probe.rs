@@ -143,21 +143,32 @@ async fn datagram(opened: OwnedFd, probe: Probe, local: SocketAddr) -> io::Resul
     payload.extend((payload.len()..wanted.max(payload.len())).map(pattern));
     let mut buffer = vec![0; 65_536];
     loop {
-        if probe.unconnected {
-            socket.send_to(&payload, probe.target).await?;
+        let sent = if probe.unconnected {
+            socket.send_to(&payload, probe.target).await
         } else {
-            socket.send(&payload).await?;
-        }
+            socket.send(&payload).await
+        };
+        unless_narrow(sent)?;
         let resend = Instant::now() + RESEND;
         while let Ok(received) =
             tokio::time::timeout_at(resend, socket.recv_from(&mut buffer)).await
         {
-            let (length, peer) = received?;
+            let Some((length, peer)) = unless_narrow(received)? else {
+                continue;
+            };
             if let Some(from) = answer_in(&buffer[..length], &payload) {
                 let peer = SocketAddr::new(socket::plain(peer.ip()), peer.port());
                 return Ok(Outcome::Answer { from, peer, local });
             }
         }
+    }
+}
+
+/// Takes the news that the way is narrower for none: the next datagram goes in smaller fragments.
+fn unless_narrow<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => Ok(None),
+        other => other.map(Some),
     }
 }
 
