@@ -28,5 +28,6 @@ macro_rules! kernel {
 
 kernel!(
     answer, atomic, conntrack, deliver, dry_run, dsr, flow, fragment, icmp_error, maps, masquerade,
-    nat, neighbour, open, outside, overlay, path, policy, scratch, short_way, skb, source, xdp,
+    nat, neighbour, open, outside, overlay, path, policy, scratch, short_way, skb, source,
+    wireguard, xdp,
 );

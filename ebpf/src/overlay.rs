@@ -159,7 +159,8 @@ pub fn send_to(skb: Skb, device: u32, dst: &Addr) -> Result<(), Failed> {
 /// routers say of outer packets. As long as none has said anything, nothing is looked up.
 #[inline(always)]
 pub fn room(skb: Skb, device: u32, dst: &Addr) -> u32 {
-    if device != ifindex() || maps::config_word(config::TUNNEL_ERROR) == 0 {
+    // WireGuard's outer packets may go in fragments.
+    if !is_told(device) || maps::config_word(config::TUNNEL_ERROR) == 0 {
         return u32::MAX;
     }
     room_of_way(skb, dst)

@@ -9,7 +9,7 @@ use crate::scratch::{Hook, Local, Plan, Scratch, scratch};
 use crate::skb::{PACKET_HOST, Skb};
 use crate::{
     answer, conntrack, deliver, flow, fragment, icmp_error, maps, masquerade, nat, neighbour,
-    outside, overlay, source,
+    outside, overlay, source, wireguard,
 };
 
 /// Ingress of a pod's host interface.
@@ -155,6 +155,39 @@ pub fn from_overlay(ctx: &TcContext) -> Outcome {
         return Outcome::drop(Counter::DropOwnSource);
     }
     if overlay::is_from_owner(skb, s) == 0 {
+        return Outcome::drop(Counter::DropForgedTunnel);
+    }
+    if concerns(s) == 0 {
+        return Outcome::Stack;
+    }
+    s.from.present = 0;
+    transit(Hook::FROM_UPLINK, skb, s)
+}
+
+/// Ingress of WireGuard's device: what other nodes have sent through it.
+#[inline(always)]
+pub fn from_wireguard(ctx: &TcContext) -> Outcome {
+    let skb = Skb::new(ctx.skb.skb);
+    let Some(s) = scratch() else {
+        return Outcome::drop(Counter::DropInternal);
+    };
+    if wireguard::unpacked(skb).is_err() {
+        return Outcome::drop(Counter::DropInternal);
+    }
+    match frame(skb, s) {
+        Frame::Ip => {}
+        Frame::Arp | Frame::Other => return Outcome::drop(Counter::DropOtherProtocol),
+        Frame::Malformed => return Outcome::drop(Counter::DropMalformed),
+    }
+    if source::aliases_v4(&s.packet) {
+        return Outcome::drop(Counter::DropMappedV4);
+    }
+    if maps::is_node_addr(&s.packet.tuple.src) {
+        return Outcome::drop(Counter::DropOwnSource);
+    }
+    // The device has taken it only from the peer whose address this is; here it is asked whether it is
+    // a node's at all.
+    if overlay::towards(&s.packet.tuple.src) == 0 {
         return Outcome::drop(Counter::DropForgedTunnel);
     }
     if concerns(s) == 0 {

@@ -69,6 +69,10 @@ impl Skb {
         pkt_type
     );
     field!(
+        /// The EtherType, in network order.
+        protocol
+    );
+    field!(
         /// Payload of each segment, 0 if the packet is one.
         gso_size
     );
@@ -155,6 +159,14 @@ impl Skb {
     pub fn resize(self, len: u32) -> Result<(), Failed> {
         // SAFETY: scalars only.
         check(unsafe { bpf::bpf_skb_change_tail(self.0, len, 0) })
+    }
+
+    /// Makes room before the packet for a header that the device has not given it: zeros. What goes on to
+    /// the stack loses it again there.
+    #[inline(always)]
+    pub fn push_header(self, len: u32) -> Result<(), Failed> {
+        // SAFETY: scalars only.
+        check(unsafe { bpf::bpf_skb_change_head(self.0, len, 0) })
     }
 
     /// Makes room behind the fixed part of the IP header.

@@ -7,7 +7,7 @@ use weir_abi::counter::Counter;
 use weir_ebpf::dry_run;
 use weir_ebpf::maps::count;
 use weir_ebpf::outcome::Outcome;
-use weir_ebpf::{overlay, path, short_way};
+use weir_ebpf::{overlay, path, short_way, wireguard};
 
 /// tcx ingress on the host side of a pod's veth pair: what the pod sends.
 #[classifier]
@@ -61,6 +61,22 @@ pub fn from_overlay(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn to_overlay(ctx: TcContext) -> i32 {
     match overlay::send(&ctx) {
+        Outcome::Stack => TC_ACT_UNSPEC,
+        outcome => action(&ctx, outcome),
+    }
+}
+
+/// tcx ingress on WireGuard's device: what other nodes have sent through it.
+#[classifier]
+pub fn from_wireguard(ctx: TcContext) -> i32 {
+    action(&ctx, path::from_wireguard(&ctx))
+}
+
+/// tcx egress on WireGuard's device: what has no node to go to, or none with a key, ends here. What goes
+/// on is uncounted, as it has been counted where it came in.
+#[classifier]
+pub fn to_wireguard(ctx: TcContext) -> i32 {
+    match wireguard::send(&ctx) {
         Outcome::Stack => TC_ACT_UNSPEC,
         outcome => action(&ctx, outcome),
     }

@@ -40,5 +40,6 @@ mod services;
 mod short_way;
 mod tables;
 mod to_uplink;
+mod wireguard;
 mod worlds;
 mod xdp;

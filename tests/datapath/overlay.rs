@@ -16,7 +16,7 @@ const PORT: u16 = 8472;
 const BACKEND: u32 = 7;
 
 /// The remote pods behind the overlay, and the other node's own addresses.
-fn overlaid(node: &mut Node) {
+pub fn overlaid(node: &mut Node) {
     node.nat(61_000, 61_003);
     let info = UplinkInfo {
         addr4: Family::V4.node(),

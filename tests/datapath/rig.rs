@@ -77,6 +77,7 @@ pub enum Hook {
     /// What comes by the overlay's device, and what goes out of it.
     FromOverlay,
     ToOverlay,
+    ToWireguard,
 }
 
 /// The node.
@@ -253,6 +254,7 @@ impl Node {
         } = self.place(hook);
         let name = match hook {
             Hook::ToOverlay => "to_overlay",
+            Hook::ToWireguard => "to_wireguard",
             _ => judge.program(),
         };
         let mut ctx = [0u32; skb::WORDS];
@@ -302,7 +304,7 @@ impl Node {
             Hook::NodeToB => (live::Hook::ToPod, self.if_b, 0),
             Hook::FromUplink => (live::Hook::FromUplink, self.if_uplink, self.if_uplink),
             Hook::ToUplink => (live::Hook::ToUplink, self.if_uplink, 0),
-            Hook::FromOverlay | Hook::ToOverlay => {
+            Hook::FromOverlay | Hook::ToOverlay | Hook::ToWireguard => {
                 (live::Hook::FromOverlay, self.if_overlay, self.if_overlay)
             }
         };
@@ -338,6 +340,8 @@ impl Node {
             "to_uplink",
             "from_overlay",
             "to_overlay",
+            "from_wireguard",
+            "to_wireguard",
         ];
         let count = |name| {
             let program = self.program(name);

@@ -10,6 +10,7 @@
 
 pub mod bpf;
 mod error;
+mod key;
 pub mod netlink;
 mod netns;
 pub mod sock_diag;
@@ -17,5 +18,6 @@ pub mod sysctl;
 
 pub use error::{Error, Result};
 pub use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+pub use key::{PrivateKey, PublicKey};
 pub use netlink::Netlink;
 pub use netns::{NetNs, NetNsId};

@@ -1,6 +1,6 @@
 //! Duties for the whole cluster, done by the agent that holds the Lease: pod CIDRs of Nodes and
-//! conditions of ClusterNetworkPolicies. And one that each agent has for its own Node: the condition
-//! NetworkUnavailable. They know what the source has delivered; all writing is [`crate::publish`]'s.
+//! conditions of ClusterNetworkPolicies. And two that each agent has for its own Node: the condition
+//! NetworkUnavailable, and its WireGuard key. They know what the source has delivered; all writing is [`crate::publish`]'s.
 //!
 //! The Lease only keeps agents from doing the same work twice. That two who both take themselves for
 //! the holder do no harm follows from how each duty writes.
@@ -11,6 +11,7 @@ mod election;
 mod fake_api;
 mod node_cidrs;
 mod node_condition;
+mod node_key;
 mod policy_status;
 mod seen;
 mod shared;
@@ -70,9 +71,11 @@ impl Duties {
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             let own = node_condition::run(&publisher, &options.node_name, &shared);
+            let key = node_key::run(&publisher, &options.node_name, &shared);
             let of_all = of_the_cluster(&publisher, &options, &shared, stopped);
             tokio::select! {
                 () = own => {}
+                () = key => {}
                 () = of_all => {}
             }
         });

@@ -7,6 +7,7 @@ use weir_crd::ClusterNetworkPolicy;
 use weir_policy::{ClusterPolicyStatus, Condition};
 
 use crate::{
+    cluster::node_key::NodeKey,
     compile::node_cidr::{NodeCidrs, Nodes},
     publish::NETWORK_UNAVAILABLE,
     source::{Batch, Stage},
@@ -45,6 +46,8 @@ pub struct Seen {
     pub policies: BTreeMap<String, SeenPolicy>,
     /// Whether this node's Node has the condition NetworkUnavailable.
     pub network_unavailable: bool,
+    /// By which WireGuard key this node's Node says that it is known.
+    pub own_key: NodeKey,
 }
 
 impl Seen {
@@ -60,6 +63,9 @@ impl Seen {
                 Change::Delete(key) => match key.kind {
                     Kind::Node => {
                         self.network_unavailable &= key.name != own;
+                        if key.name == own {
+                            self.own_key = NodeKey::default();
+                        }
                         self.nodes.remove(&key.name).is_some()
                     }
                     Kind::ClusterNetworkPolicy => self.policies.remove(&key.name).is_some(),
@@ -85,9 +91,10 @@ impl Seen {
         let name = node.metadata.name.clone().unwrap_or_default();
         let mut changed = false;
         if name == own {
-            let before = self.network_unavailable;
+            let before = (self.network_unavailable, self.own_key.clone());
             self.network_unavailable = is_unavailable(node);
-            changed = before != self.network_unavailable;
+            self.own_key = NodeKey::in_annotation(node);
+            changed = before != (self.network_unavailable, self.own_key.clone());
         }
         put(&mut self.nodes, name, NodeCidrs::of(node)) | changed
     }

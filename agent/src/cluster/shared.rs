@@ -6,8 +6,9 @@ use std::{
 };
 
 use tokio::sync::watch;
+use weir_net::PublicKey;
 
-use super::Seen;
+use super::{Seen, node_key::NodeKey};
 use crate::source::Batch;
 
 /// What source, engine and duties tell each other.
@@ -16,6 +17,7 @@ pub struct Shared {
     node_name: Arc<str>,
     seen: watch::Sender<Seen>,
     ready: watch::Sender<bool>,
+    key: watch::Sender<NodeKey>,
     told: Arc<Mutex<Told>>,
 }
 
@@ -41,6 +43,7 @@ impl Shared {
             node_name: node_name.into(),
             seen: watch::Sender::default(),
             ready: watch::Sender::default(),
+            key: watch::Sender::default(),
             told: Arc::default(),
         }
     }
@@ -60,6 +63,16 @@ impl Shared {
         });
     }
 
+    /// Says by which key other nodes are to know this one; `None`: by none, as nothing is encrypted.
+    pub fn set_wireguard_key(&self, key: Option<PublicKey>) {
+        let key = NodeKey::of(key.map(|key| key.to_string()));
+        self.key.send_if_modified(|now| {
+            let changed = *now != key;
+            *now = key;
+            changed
+        });
+    }
+
     /// What is wrong, of all duties.
     pub fn problems(&self) -> Vec<String> {
         self.lock().problems.values().flatten().cloned().collect()
@@ -73,6 +86,11 @@ impl Shared {
     /// What the source has delivered, and when more comes.
     pub(super) fn seen(&self) -> watch::Receiver<Seen> {
         self.seen.subscribe()
+    }
+
+    /// By which key other nodes are to know this one.
+    pub(super) fn key(&self) -> watch::Receiver<NodeKey> {
+        self.key.subscribe()
     }
 
     /// Whether pods can be added on this node.

@@ -12,3 +12,4 @@ pub mod policy;
 pub mod route;
 pub mod service;
 pub mod sock_close;
+pub mod wireguard;

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use weir_abi::node::{OVERLAY_MAC, UplinkInfo, uplink};
 use weir_net::netlink::TunnelKind;
 
+use super::wireguard::Encryption;
+
 /// How packets get to pods on other nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -39,11 +41,13 @@ impl Mode {
     }
 }
 
-/// What `--mode` and the kernel say of the overlay.
+/// What `--mode`, `--encryption` and the kernel say of the way between nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Overlay {
     /// As configured.
     pub mode: Mode,
+    /// As configured: with it on, all nodes are reached by its tunnels, whatever the mode.
+    pub encryption: Encryption,
     /// The device's index; `None` where there is none (yet).
     pub device: Option<u32>,
 }
@@ -51,10 +55,18 @@ pub struct Overlay {
 impl Overlay {
     /// The MTU of what is packed, from that of the uplinks, for a node with these addresses.
     pub fn mtu(self, uplinks: u32, own: &[IpAddr]) -> u32 {
-        match self.mode.tunnel() {
-            Some(_) => uplinks.saturating_sub(overhead(own)),
-            None => uplinks,
-        }
+        // WireGuard: header, counter and tag. VXLAN and Geneve: header, and the inner Ethernet header.
+        let inner = match (self.encryption, self.mode.tunnel()) {
+            (Encryption::Wireguard(_), _) => 16 + 16,
+            (Encryption::None, Some(_)) => 8 + 14,
+            (Encryption::None, None) => return uplinks,
+        };
+        uplinks.saturating_sub(outer(own) + inner)
+    }
+
+    /// Whether a node is reached by the device; `on_link`: it is in a subnet of an uplink.
+    pub fn packs(self, on_link: bool) -> bool {
+        self.encryption != Encryption::None || self.mode.packs(on_link)
     }
 
     /// The device's entry in `UPLINKS`: what leaves by it is between the nodes' addresses.
@@ -70,15 +82,14 @@ impl Overlay {
     }
 }
 
-/// What packing adds to a packet: the outer IP header, UDP, VXLAN or Geneve (8 bytes each), and the inner
-/// Ethernet header.
-fn overhead(own: &[IpAddr]) -> u32 {
+/// What every tunnel adds to a packet: the outer IP header and UDP.
+fn outer(own: &[IpAddr]) -> u32 {
     let ip = if own.iter().any(IpAddr::is_ipv4) {
         20
     } else {
         40
     };
-    ip + 8 + 8 + 14
+    ip + 8
 }
 
 /// The address of another node that tunnels from a node with these addresses end at: the first of the
@@ -120,6 +131,21 @@ mod tests {
     }
 
     #[test]
+    fn wireguard_takes_60_bytes_over_ipv4_and_80_over_ipv6_whatever_the_mode_and_reaches_all_nodes()
+    {
+        for mode in [Mode::Native, Mode::Vxlan, Mode::Auto] {
+            let overlay = Overlay {
+                mode,
+                encryption: Encryption::Wireguard(51820),
+                device: None,
+            };
+            assert_eq!(overlay.mtu(1500, &ips(&["192.0.2.1", "fd00::1"])), 1440);
+            assert_eq!(overlay.mtu(1500, &ips(&["fd00::1"])), 1420);
+            assert!(overlay.packs(true) && overlay.packs(false));
+        }
+    }
+
+    #[test]
     fn the_overlay_takes_50_bytes_over_ipv4_and_70_over_ipv6() {
         for (mode, own, mtu) in [
             (Mode::Native, ips(&["192.0.2.1"]), 1500),
@@ -127,7 +153,10 @@ mod tests {
             (Mode::Geneve, ips(&["192.0.2.1"]), 1450),
             (Mode::Auto, ips(&["fd00::1"]), 1430),
         ] {
-            let overlay = Overlay { mode, device: None };
+            let overlay = Overlay {
+                mode,
+                ..Overlay::default()
+            };
             assert_eq!(overlay.mtu(1500, &own), mtu, "{mode:?}");
         }
     }

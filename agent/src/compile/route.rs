@@ -14,14 +14,15 @@ use weir_abi::{
 };
 use weir_api::node_file::NodeFile;
 use weir_net::{
-    IpNetwork,
-    netlink::{Route, RouteKind},
+    IpNetwork, PublicKey,
+    netlink::{Route, RouteKind, WireguardPeer},
 };
 
 use super::{
     node_cidr::Pools,
     node_port::NodePortAddresses,
     overlay::{self, Overlay},
+    wireguard,
 };
 use crate::node::Uplink;
 
@@ -37,6 +38,8 @@ pub struct NodeView {
     pub pod_cidrs: Vec<IpNetwork>,
     /// `status.addresses` of type `InternalIP`.
     pub internal_ips: Vec<IpAddr>,
+    /// What its annotation says ([`wireguard::KEY_ANNOTATION`]).
+    pub wireguard_key: Option<PublicKey>,
 }
 
 impl NodeView {
@@ -68,6 +71,7 @@ impl NodeView {
             }
         }
         Self {
+            wireguard_key: wireguard::key_of(node, &name, problems),
             name,
             pod_cidrs,
             internal_ips,
@@ -100,6 +104,8 @@ pub struct Desired {
     pub node_addrs: BTreeMap<Addr, NodeAddr>,
     /// By interface index, the source of what the node translates.
     pub uplinks: BTreeMap<u32, UplinkInfo>,
+    /// With whom traffic is encrypted.
+    pub peers: BTreeMap<PublicKey, WireguardPeer>,
     /// For the plugin; `None` while the node is not known, or has no pod CIDR.
     pub file: Option<NodeFile>,
     /// What is wrong, by object.
@@ -151,6 +157,7 @@ pub fn compile(nodes: &[NodeView], facts: Facts<'_>) -> Desired {
             other_node(node, facts, internal, &mut desired);
         }
     }
+    wireguard::encrypt(nodes, facts, &mut desired);
     exclude(nodes, facts.non_masquerade, &mut desired);
     if own.is_none() {
         desired.problems.push(format!(
@@ -269,11 +276,11 @@ fn uplink_of<'a>(uplinks: &'a [Uplink], ip: &IpAddr) -> Option<&'a Uplink> {
 fn other_node(node: &NodeView, facts: Facts<'_>, internal: &[IpAddr], desired: &mut Desired) {
     let end = overlay::end(internal, &node.internal_ips);
     let on_link = end.is_some_and(|end| uplink_of(facts.uplinks, &end).is_some());
-    if facts.overlay.mode.packs(on_link) {
+    if facts.overlay.packs(on_link) {
         match end {
             Some(end) => packed_node(node, end, facts, internal, desired),
             None => desired.problems.push(format!(
-                "Node {}: no InternalIP of a family that this node has one of as well: the overlay does not reach it",
+                "Node {}: no InternalIP of a family that this node has one of as well: no tunnel reaches it",
                 node.name
             )),
         }
@@ -368,7 +375,7 @@ fn routed_node(node: &NodeView, uplinks: &[Uplink], desired: &mut Desired) {
 }
 
 /// A number for another node, never 0, the same on every start (FNV-1a of its name).
-fn number(name: &str) -> u32 {
+pub(super) fn number(name: &str) -> u32 {
     let hash = name.bytes().fold(0x811c_9dc5_u32, |h, b| {
         (h ^ u32::from(b)).wrapping_mul(0x0100_0193)
     });
@@ -379,7 +386,7 @@ fn masked(cidr: IpNetwork) -> IpNetwork {
     IpNetwork::new(cidr.network(), cidr.prefix()).unwrap_or(cidr)
 }
 
-fn key(cidr: IpNetwork) -> LpmKey {
+pub(super) fn key(cidr: IpNetwork) -> LpmKey {
     LpmKey::prefix(cidr.network().into(), cidr.prefix())
 }
 

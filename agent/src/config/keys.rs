@@ -133,10 +133,22 @@ pub(super) const KEYS: &[Key] = &[
         "UDP port that packs go to, the same on all nodes [default: 8472 for vxlan, 6081 for geneve]",
     ),
     key(
+        "encryption",
+        "none|wireguard",
+        Some("none"),
+        "Whether packets between pods on different nodes are encrypted; wireguard takes the place of the mode",
+    ),
+    key(
+        "encryption-port",
+        "PORT",
+        Some("51820"),
+        "UDP port of WireGuard, the same on all nodes",
+    ),
+    key(
         "mtu",
         "BYTES",
         None,
-        "IP MTU of pods [default: the smallest of the uplinks, less 50 or 70 with an overlay]",
+        "IP MTU of pods [default: the smallest of the uplinks, less 50 or 70 with an overlay, 60 or 80 with encryption]",
     ),
     key(
         "adopt-timeout",

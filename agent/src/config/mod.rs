@@ -85,7 +85,7 @@ pub struct Config {
     pub uplinks: Vec<String>,
     /// `node-ip`: at most one of each family, in the place of the Node's InternalIPs.
     pub node_ips: Vec<IpAddr>,
-    /// `mode` and `overlay-port`: how packets get to pods on other nodes.
+    /// `mode`, `overlay-port`, `encryption` and `encryption-port`: how packets get to pods on other nodes.
     pub routing: Routing,
     /// `mtu` of pods, bytes; `None`: the smallest of the uplinks, less what the overlay takes.
     pub mtu: Option<u32>,

@@ -32,7 +32,7 @@ pub struct Hook {
     pub ifindex: u32,
     /// Its name.
     pub ifname: String,
-    /// What it is for Weir: `ep`, `up` or `ov`.
+    /// What it is for Weir: `ep`, `up`, `ov` or `wg`.
     pub role: Role,
     /// Packets that come in from the device (a pod's egress), or leave by it.
     pub side: Side,
@@ -47,6 +47,8 @@ pub enum Role {
     Uplink,
     /// The overlay's device, towards other nodes.
     Overlay,
+    /// WireGuard's, in its place.
+    Wireguard,
 }
 
 /// A side of a device.
@@ -68,6 +70,8 @@ impl Hook {
             (Role::Uplink, Side::Out) => "to_uplink",
             (Role::Overlay, Side::In) => "from_overlay",
             (Role::Overlay, Side::Out) => "to_overlay",
+            (Role::Wireguard, Side::In) => "from_wireguard",
+            (Role::Wireguard, Side::Out) => "to_wireguard",
         }
     }
 
@@ -77,6 +81,7 @@ impl Hook {
             Role::Endpoint => "ep",
             Role::Uplink => "up",
             Role::Overlay => "ov",
+            Role::Wireguard => "wg",
         };
         let side = match self.side {
             Side::In => "in",

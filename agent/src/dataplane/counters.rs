@@ -42,6 +42,7 @@ pub const NAMES: &[(Counter, &str, &str)] = &[
     (Counter::DropRateLimited, "dropped", "rate-limited"),
     (Counter::DropForgedTunnel, "dropped", "forged-tunnel"),
     (Counter::DropNoTunnel, "dropped", "no-tunnel"),
+    (Counter::DropNoKey, "dropped", "no-key"),
 ];
 
 /// What becomes of a packet, and where to or why, by the number of the counter that it raises.

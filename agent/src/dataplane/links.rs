@@ -59,6 +59,7 @@ fn program_of(link: &str) -> Option<&str> {
         "ep" => Role::Endpoint,
         "up" => Role::Uplink,
         "ov" => Role::Overlay,
+        "wg" => Role::Wireguard,
         _ => return None,
     };
     let side = match rest.split_once('-')?.1 {
@@ -88,6 +89,8 @@ mod tests {
             (Role::Uplink, Side::Out),
             (Role::Overlay, Side::In),
             (Role::Overlay, Side::Out),
+            (Role::Wireguard, Side::In),
+            (Role::Wireguard, Side::Out),
         ] {
             let hook = Hook {
                 ifindex: 7,

@@ -54,6 +54,11 @@ impl Engine {
         self.answer();
         self.tell_health();
         failed |= !self.apply_conflist(check);
+        if self.synced
+            && let Some(key) = self.node.key_to_publish()
+        {
+            self.cluster.set_wireguard_key(key);
+        }
         self.cluster
             .set_ready(self.in_force && self.node.desired.file.is_some());
         if is_first && self.in_force {

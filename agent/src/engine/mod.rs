@@ -16,7 +16,9 @@ mod policies;
 pub mod policy;
 mod report;
 mod services;
+mod tunnel;
 mod verify;
+mod wireguard;
 mod xdp;
 
 use std::{

@@ -3,12 +3,15 @@
 
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
-use anyhow::Context as _;
 use weir_abi::node::{config, node_addr};
 use weir_api::status::Feature;
-use weir_net::{IpNetwork, NetNs, Netlink};
+use weir_net::{IpNetwork, NetNs, Netlink, PublicKey};
 
-use super::{endpoints::write_by_rename, overlay, xdp::XdpPart};
+use super::{
+    endpoints::write_by_rename,
+    tunnel::{Ensured, Tunnel},
+    xdp::XdpPart,
+};
 use crate::{
     compile::{
         self,
@@ -45,7 +48,7 @@ pub struct NodePart {
     mtu: Option<u32>,
     /// As configured, and its device.
     overlay: Overlay,
-    device: Option<overlay::Device>,
+    tunnel: Tunnel,
     node_ports: NodePortAddresses,
     pools: Pools,
     non_masquerade: Vec<IpNetwork>,
@@ -54,6 +57,8 @@ pub struct NodePart {
     file: PathBuf,
     written: Option<Vec<u8>>,
     xdp: XdpPart,
+    /// The tunnel's device as last found.
+    ensured: Ensured,
     /// As last read.
     pub network: Network,
     /// As last found.
@@ -70,7 +75,7 @@ impl NodePart {
     /// With the network read for the first time.
     ///
     /// # Errors
-    /// Netlink's; the overlay's device cannot be made.
+    /// Netlink's; the tunnel's device cannot be made, or the node's key not be read.
     pub fn new(
         config: &Config,
         netlink: Netlink,
@@ -78,13 +83,8 @@ impl NodePart {
         words: ConfigWords,
         netns: NetnsMap,
     ) -> anyhow::Result<Self> {
-        let tunnel = config.routing.tunnel();
-        let device = tunnel.map(|(kind, port)| overlay::Device { kind, port });
-        if let Some(device) = device {
-            // Before anything else changes: with no overlay there is nothing to run for.
-            let made = device.ensure(&netlink, None);
-            made.with_context(|| device.remedy())?;
-        }
+        let tunnel = Tunnel::of(config)?;
+        tunnel.begin(&netlink)?;
         let network = Network::read(&netlink)?;
         Ok(Self {
             netlink,
@@ -98,9 +98,11 @@ impl NodePart {
             mtu: config.mtu,
             overlay: Overlay {
                 mode: config.routing.mode,
+                encryption: config.routing.encryption,
                 device: None,
             },
-            device,
+            tunnel,
+            ensured: Ensured::default(),
             node_ports: config.node_ports.clone(),
             pools: config.pools.clone(),
             non_masquerade: config.non_masquerade.clone(),
@@ -155,7 +157,7 @@ impl NodePart {
         let (uplinks, missing) = self.network.uplinks(&self.named_uplinks, &own_ips);
         problems.extend(missing);
         self.uplinks = uplinks;
-        self.sync_overlay(&own_ips, &mut failures);
+        self.sync_tunnel(&own_ips, &mut failures);
         let facts = Facts {
             name: &self.name,
             uplinks: &self.uplinks,
@@ -169,6 +171,9 @@ impl NodePart {
         self.desired = route::compile(&nodes, facts);
         if synced {
             problems.extend(self.desired.problems.iter().cloned());
+        }
+        if let Err(e) = self.tunnel.follow(self.ensured, &self.desired) {
+            failures.push(format!("{e:#}"));
         }
         for (word, value) in self.words {
             failures.extend(self.config.ensure(word, value).err().map(|e| e.to_string()));
@@ -184,8 +189,9 @@ impl NodePart {
         self.sync_uplinks(attacher, synced, &mut failures);
         self.xdp.sync(&self.uplinks, synced, &mut failures);
         self.sync_routes(synced, &mut failures);
-        if synced && self.device.is_none() {
-            failures.extend(overlay::remove(&self.netlink).err().map(|e| e.to_string()));
+        if synced {
+            let removed = self.tunnel.remove_others(&self.netlink);
+            failures.extend(removed.err().map(|e| e.to_string()));
         }
         self.sync_file(&mut failures);
         (problems, failures)
@@ -196,7 +202,7 @@ impl NodePart {
         let Some(own) = nodes.iter_mut().find(|node| node.name == self.name) else {
             return Vec::new();
         };
-        let packs = self.device.is_some();
+        let packs = !matches!(self.tunnel, Tunnel::None);
         let devices = self.network.own_addresses();
         problems.extend(node_ip::problems(
             &self.name,
@@ -218,26 +224,26 @@ impl NodePart {
         self.notes = notes;
     }
 
-    /// Sees to the overlay's device, and tells the programs of it.
-    fn sync_overlay(&mut self, own_ips: &[IpAddr], failures: &mut Vec<String>) {
-        let mut word = 0;
-        if let Some(device) = self.device {
-            let narrowest = self.uplinks.iter().map(|uplink| uplink.mtu).min();
-            let mtu = narrowest.map(|mtu| self.overlay.mtu(mtu, own_ips));
-            match device.ensure(&self.netlink, mtu) {
-                Ok(index) => {
-                    self.overlay.device = Some(index);
-                    word =
-                        u64::from(index) | u64::from(device.port) << 32 | config::OVERLAY_IS_TOLD;
-                }
-                Err(e) => {
-                    self.overlay.device = None;
-                    failures.push(format!("{}: {e}", device.remedy()));
-                }
+    /// Sees to the tunnel's device, and tells the programs of it.
+    fn sync_tunnel(&mut self, own_ips: &[IpAddr], failures: &mut Vec<String>) {
+        let narrowest = self.uplinks.iter().map(|uplink| uplink.mtu).min();
+        let mtu = narrowest.map(|mtu| self.overlay.mtu(mtu, own_ips));
+        self.ensured = match self.tunnel.ensure(&self.netlink, mtu) {
+            Ok(ensured) => ensured,
+            Err(e) => {
+                failures.push(format!("{}: {e}", self.tunnel.remedy()));
+                Ensured::default()
             }
-        }
+        };
+        self.overlay.device = self.ensured.index;
+        let word = self.tunnel.word(self.ensured.index);
         let told = self.config.ensure(config::OVERLAY, word);
         failures.extend(told.err().map(|e| e.to_string()));
+    }
+
+    /// By which key other nodes are to know this one, or by none; `None` while that cannot be said.
+    pub fn key_to_publish(&self) -> Option<Option<PublicKey>> {
+        self.tunnel.key_to_publish(self.ensured)
     }
 
     /// Where health checks are answered; `None` for everywhere.
@@ -260,13 +266,13 @@ impl NodePart {
         self.desired.file.is_some() && self.written.is_some()
     }
 
-    /// The hooks of uplinks and of the overlay's device that the object has programs for.
+    /// The hooks of uplinks and of the tunnel's device that the object has programs for.
     pub fn hooks(&self, attacher: &Attacher) -> Vec<Hook> {
         let uplinks = self.uplinks.iter();
         let uplinks = uplinks.map(|uplink| (uplink.index, &*uplink.name, Role::Uplink));
-        let overlay = self.overlay.device;
-        let overlay = overlay.map(|index| (index, overlay::DEVICE, Role::Overlay));
-        let hooks = uplinks.chain(overlay).flat_map(|(ifindex, name, role)| {
+        let tunnel = self.overlay.device.zip(self.tunnel.role());
+        let tunnel = tunnel.map(|(index, (name, role))| (index, name, role));
+        let hooks = uplinks.chain(tunnel).flat_map(|(ifindex, name, role)| {
             [Side::In, Side::Out].map(|side| Hook {
                 ifindex,
                 ifname: name.to_owned(),

@@ -4,5 +4,6 @@ mod facts;
 pub mod monitor;
 pub mod reverse_path;
 pub mod sysctl;
+pub mod wireguard_key;
 
 pub use facts::{Network, Uplink};

@@ -1,4 +1,4 @@
-//! Nodes: pod CIDRs and the condition NetworkUnavailable.
+//! Nodes: pod CIDRs, the condition NetworkUnavailable and WireGuard's key.
 
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::jiff::Timestamp;
@@ -9,7 +9,10 @@ use kube::{
 use serde_json::json;
 
 use super::{Publisher, Result, patch};
-use crate::compile::node_cidr::{Assignment, NodeCidrs, Nodes};
+use crate::compile::{
+    node_cidr::{Assignment, NodeCidrs, Nodes},
+    wireguard::KEY_ANNOTATION,
+};
 
 /// Nodes in one answer of a list.
 const PAGE: u32 = 500;
@@ -64,6 +67,21 @@ impl Publisher {
         let params = patch();
         let change = Patch::Merge(&change);
         let what = format!("Node {name}: spec.podCIDRs");
+        self.call(&what, api.patch_metadata(name, &params, &change))
+            .await?;
+        Ok(())
+    }
+
+    /// Has a Node say by which WireGuard key it is known, or by none.
+    ///
+    /// # Errors
+    /// See [`super::Error`].
+    pub async fn set_wireguard_key(&self, name: &str, key: Option<&str>) -> Result<()> {
+        let change = json!({"metadata": {"annotations": {KEY_ANNOTATION: key}}});
+        let api: Api<Node> = Api::all(self.client());
+        let params = patch();
+        let change = Patch::Merge(&change);
+        let what = format!("Node {name}: annotation {KEY_ANNOTATION}");
         self.call(&what, api.patch_metadata(name, &params, &change))
             .await?;
         Ok(())

@@ -68,6 +68,8 @@ pub enum Counter {
     DropForgedTunnel = 36,
     /// Dropped: sent to the overlay's device, but to no node's pods.
     DropNoTunnel = 37,
+    /// Dropped: for pods of a node that has published no key, while `--encryption` is on.
+    DropNoKey = 38,
 }
 
 /// Number of elements of `COUNTERS`.
@@ -75,7 +77,7 @@ pub const COUNTERS: u32 = 64;
 
 impl Counter {
     /// Every counter, in the order of the numbers.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Delivered,
         Self::Forwarded,
         Self::ToStack,
@@ -105,6 +107,7 @@ impl Counter {
         Self::DropRateLimited,
         Self::DropForgedTunnel,
         Self::DropNoTunnel,
+        Self::DropNoKey,
     ];
 
     /// The counter of a number; `None` for one that is not in use.

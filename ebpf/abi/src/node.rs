@@ -68,8 +68,8 @@ pub mod config {
     /// Source ports that the node's own translations use: the first in the low 16 bits, the last
     /// in the next 16, in host order; 0 none.
     pub const NAT_PORTS: u32 = 1;
-    /// The overlay: the index of its device in the low 32 bits, its UDP port in the next 16, in host
-    /// order; 0 none.
+    /// The overlay, or WireGuard in its place: the index of its device in the low 32 bits (all ones: there
+    /// should be one), its UDP port in the next 16, in host order; 0 none.
     pub const OVERLAY: u32 = 2;
     /// In [`OVERLAY`]: the device packs what the packet's tunnel tells it (VXLAN, Geneve).
     pub const OVERLAY_IS_TOLD: u64 = 1 << 48;
@@ -119,6 +119,8 @@ pub mod node_cidr {
     pub const OVERLAY: u32 = 1;
     /// Outside the cluster, and reached from pods' own addresses (`--non-masquerade-cidrs`).
     pub const EXTERNAL: u32 = 2;
+    /// Its node has no key (`--encryption`): what would go there is dropped.
+    pub const SEALED: u32 = 4;
 }
 
 crate::pod!(NodeAddr, NodeCidr, UplinkInfo, NetnsOwner);

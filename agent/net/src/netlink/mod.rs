@@ -5,12 +5,14 @@
 
 mod addr;
 mod filter;
+mod generic;
 mod link;
 mod neigh;
 mod route;
 mod rule;
 mod tunnel;
 mod watch;
+mod wireguard;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -33,6 +35,9 @@ pub use route::{Route, RouteKind, Scope};
 pub use rule::Rule;
 pub use tunnel::{Tunnel, TunnelKind};
 pub use watch::LinkWatch;
+pub use wireguard::{
+    Device as WireguardDevice, KIND as WIREGUARD, Peer as WireguardPeer, PeerChange, Wireguard,
+};
 
 /// `NLM_F_DUMP_INTR` (linux/netlink.h): the dump is not one state of the table.
 const NLM_F_DUMP_INTR: u16 = 0x10;

@@ -1,4 +1,5 @@
 mod overlay;
+mod wireguard;
 
 use super::*;
 
@@ -15,6 +16,7 @@ fn node(name: &str, cidrs: &[&str], ips: &[&str]) -> NodeView {
         name: name.into(),
         pod_cidrs: cidrs.iter().map(|c| net(c)).collect(),
         internal_ips: ips.iter().map(|i| i.parse().unwrap()).collect(),
+        wireguard_key: None,
     }
 }
 

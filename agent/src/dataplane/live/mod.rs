@@ -189,15 +189,16 @@ impl Live {
         Ok((place, macs))
     }
 
-    /// The first uplink, or the overlay's device, that carries a program.
+    /// The first uplink, or the overlay's or WireGuard's device, that carries a program.
     fn attached(&self, hook: Hook) -> Result<Option<u32>, Error> {
-        let role = match hook {
-            Hook::FromOverlay => "ov-",
-            _ => "up-",
+        let roles: &[&str] = match hook {
+            Hook::FromOverlay => &["ov-", "wg-"],
+            _ => &["up-"],
         };
         let names = pins::names(&self.pins.links())?;
         Ok(names.iter().find_map(|name| {
-            let index = name.strip_prefix(role)?.strip_suffix("-in")?;
+            let index = roles.iter().find_map(|role| name.strip_prefix(role))?;
+            let index = index.strip_suffix("-in")?;
             index.parse().ok()
         }))
     }

@@ -15,6 +15,8 @@ use k8s_openapi::{
 };
 use weir_crd::ClusterNetworkPolicy;
 
+use crate::compile::wireguard::KEY_ANNOTATION;
+
 /// What `kubectl apply` notes for itself, as long as the object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Which version of a static pod's manifest a mirror Pod stands for.
@@ -46,7 +48,7 @@ pub(super) fn namespace(namespace: &mut Namespace) {
 }
 
 pub(super) fn node(node: &mut Node) {
-    node.metadata.annotations = None;
+    keep(&mut node.metadata, KEY_ANNOTATION);
     node.spec = node.spec.take().map(|spec| NodeSpec {
         pod_cidr: spec.pod_cidr,
         pod_cidrs: spec.pod_cidrs,
@@ -67,10 +69,7 @@ pub(super) fn node(node: &mut Node) {
 pub(super) fn pod(pod: &mut Pod) {
     let meta = &mut pod.metadata;
     meta.generation = None;
-    if let Some(list) = &mut meta.annotations {
-        list.retain(|name, _| name == CONFIG_HASH);
-    }
-    meta.annotations = meta.annotations.take().filter(|list| !list.is_empty());
+    keep(meta, CONFIG_HASH);
     pod.spec = pod.spec.take().map(|mut spec| PodSpec {
         node_name: spec.node_name.take(),
         host_network: spec.host_network,
@@ -87,6 +86,14 @@ pub(super) fn pod(pod: &mut Pod) {
         pod_ips: status.pod_ips.take(),
         ..PodStatus::default()
     });
+}
+
+/// Keeps one annotation.
+fn keep(meta: &mut ObjectMeta, annotation: &str) {
+    if let Some(list) = &mut meta.annotations {
+        list.retain(|name, _| name == annotation);
+    }
+    meta.annotations = meta.annotations.take().filter(|list| !list.is_empty());
 }
 
 /// Places are kept, as errors name them.

@@ -8,6 +8,17 @@ use crate::compile::overlay::Mode;
 const DEVICE: u32 = 9;
 
 fn with(mode: Mode, device: Option<u32>, nodes: &[NodeView]) -> Desired {
+    by(
+        Overlay {
+            mode,
+            device,
+            ..Overlay::default()
+        },
+        nodes,
+    )
+}
+
+pub(super) fn by(overlay: Overlay, nodes: &[NodeView]) -> Desired {
     let facts = Facts {
         name: "n1",
         uplinks: &[uplink()],
@@ -15,7 +26,7 @@ fn with(mode: Mode, device: Option<u32>, nodes: &[NodeView]) -> Desired {
         mtu: None,
         node_ports: &NodePortAddresses::All,
         pools: &Pools::default(),
-        overlay: Overlay { mode, device },
+        overlay,
         non_masquerade: &[],
     };
     compile(nodes, facts)
@@ -30,7 +41,7 @@ fn far() -> NodeView {
     )
 }
 
-fn routes(desired: &Desired, cidr: &str) -> Vec<String> {
+pub(super) fn routes(desired: &Desired, cidr: &str) -> Vec<String> {
     let to = net(cidr);
     let routes = desired.routes.iter().filter(|r| r.destination == to);
     routes
@@ -144,7 +155,7 @@ fn a_node_of_another_family_is_a_problem_that_names_it() {
     let [problem] = &desired.problems[..] else {
         panic!("{:?}", desired.problems)
     };
-    assert!(problem.contains("Node n2") && problem.contains("overlay"));
+    assert!(problem.contains("Node n2") && problem.contains("no tunnel"));
 }
 
 #[test]

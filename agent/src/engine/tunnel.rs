@@ -1,0 +1,186 @@
+//! The device through which other nodes' pods are reached, if there is one.
+
+use std::fs;
+
+use anyhow::Context as _;
+use weir_abi::node::config;
+use weir_net::{Netlink, PublicKey, Result};
+
+use super::{endpoints::write_by_rename, overlay, wireguard};
+use crate::{
+    compile::{route::Desired, wireguard::Encryption},
+    config::Config,
+    dataplane::attach::Role,
+    node::wireguard_key,
+};
+
+/// The device of `--mode` and `--encryption`.
+pub enum Tunnel {
+    /// None is needed.
+    None,
+    /// The overlay's.
+    Overlay(overlay::Device),
+    /// WireGuard's, in its place.
+    Wireguard(wireguard::Device),
+}
+
+/// A device that is as it must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ensured {
+    /// Its index; `None` where none is needed.
+    pub index: Option<u32>,
+    /// The key that other nodes know it by.
+    pub key: Option<PublicKey>,
+}
+
+impl Tunnel {
+    /// What the configuration asks for. With WireGuard this node's key is read, or made.
+    ///
+    /// # Errors
+    /// The key's file.
+    pub fn of(config: &Config) -> anyhow::Result<Self> {
+        if let Encryption::Wireguard(port) = config.routing.encryption {
+            return Ok(Self::Wireguard(wireguard::Device {
+                key: wireguard_key::load_or_make(&config.state_dir)?,
+                port,
+                state_dir: config.state_dir.clone(),
+            }));
+        }
+        Ok(match config.routing.tunnel() {
+            Some((kind, port)) => Self::Overlay(overlay::Device { kind, port }),
+            None => Self::None,
+        })
+    }
+
+    /// Sees to it that the device is there, before anything else changes: without it there is nothing to
+    /// run for.
+    ///
+    /// # Errors
+    /// Netlink's, with the remedy.
+    pub fn begin(&self, netlink: &Netlink) -> anyhow::Result<()> {
+        self.ensure(netlink, None)
+            .map(drop)
+            .with_context(|| self.remedy())
+    }
+
+    /// Sees to it that the device is there, as it must be, and up.
+    ///
+    /// # Errors
+    /// Netlink's.
+    pub fn ensure(&self, netlink: &Netlink, mtu: Option<u32>) -> Result<Ensured> {
+        match self {
+            Self::None => Ok(Ensured::default()),
+            Self::Overlay(device) => Ok(Ensured {
+                index: Some(device.ensure(netlink, mtu)?),
+                key: None,
+            }),
+            Self::Wireguard(device) => {
+                let (index, key) = device.ensure(netlink, mtu)?;
+                let index = Some(index);
+                Ok(Ensured { index, key })
+            }
+        }
+    }
+
+    /// What the programs are told of it (`config::OVERLAY`). Without the device that WireGuard needs
+    /// they go on as if it were there: nothing is sent or taken in the clear.
+    pub fn word(&self, index: Option<u32>) -> u64 {
+        let (index, port, kind) = match (self, index) {
+            (Self::None, _) | (Self::Overlay(_), None) => return 0,
+            (Self::Overlay(device), Some(index)) => (index, device.port, config::OVERLAY_IS_TOLD),
+            (Self::Wireguard(device), index) => (index.unwrap_or(u32::MAX), device.port, 0),
+        };
+        u64::from(index) | u64::from(port) << 32 | kind
+    }
+
+    /// Gives WireGuard its peers, and writes down the key by which others know this node.
+    ///
+    /// # Errors
+    /// Netlink's, or the file's.
+    pub fn follow(&self, ensured: Ensured, desired: &Desired) -> anyhow::Result<()> {
+        let (Self::Wireguard(device), Some(_)) = (self, ensured.index) else {
+            return Ok(());
+        };
+        if let Some(key) = ensured.key {
+            let (file, text) = (device.public_file(), format!("{key}\n"));
+            if fs::read_to_string(&file).ok().as_ref() != Some(&text) {
+                write_by_rename(&file, text.as_bytes())?;
+            }
+        }
+        Ok(device.sync_peers(&desired.peers)?)
+    }
+
+    /// By which key other nodes are to know this one, or by none; `None` while the device that should
+    /// have it is missing.
+    pub fn key_to_publish(&self, ensured: Ensured) -> Option<Option<PublicKey>> {
+        match self {
+            Self::Wireguard(_) => ensured.key.map(Some),
+            Self::None | Self::Overlay(_) => Some(None),
+        }
+    }
+
+    /// Removes the devices of other configurations.
+    ///
+    /// # Errors
+    /// Netlink's.
+    pub fn remove_others(&self, netlink: &Netlink) -> Result<()> {
+        if !matches!(self, Self::Overlay(_)) {
+            overlay::remove(netlink)?;
+        }
+        if !matches!(self, Self::Wireguard(_)) {
+            wireguard::remove(netlink)?;
+        }
+        Ok(())
+    }
+
+    /// Whose programs it has, under its name.
+    pub fn role(&self) -> Option<(&'static str, Role)> {
+        match self {
+            Self::None => None,
+            Self::Overlay(_) => Some((overlay::DEVICE, Role::Overlay)),
+            Self::Wireguard(_) => Some((wireguard::DEVICE, Role::Wireguard)),
+        }
+    }
+
+    /// What to do about a device that cannot be made.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::None => String::new(),
+            Self::Overlay(device) => device.remedy(),
+            Self::Wireguard(device) => device.remedy(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_net::{PrivateKey, netlink::TunnelKind};
+
+    use super::*;
+
+    #[test]
+    fn without_its_device_wireguard_stays_closed_and_the_overlay_is_off() {
+        let wireguard = Tunnel::Wireguard(wireguard::Device {
+            key: PrivateKey::from_bytes([1; 32]),
+            port: 7,
+            state_dir: "/nowhere".into(),
+        });
+        let overlay = Tunnel::Overlay(overlay::Device {
+            kind: TunnelKind::Vxlan,
+            port: 7,
+        });
+        for (tunnel, without) in [
+            (&wireguard, 7 << 32 | u64::from(u32::MAX)),
+            (&overlay, 0),
+            (&Tunnel::None, 0),
+        ] {
+            assert_eq!(tunnel.word(None), without);
+        }
+        // Nor is its key taken back then.
+        let missing = Ensured::default();
+        assert_eq!(wireguard.key_to_publish(missing), None);
+        assert_eq!(overlay.key_to_publish(missing), Some(None));
+        assert_eq!(wireguard.word(Some(9)), 7 << 32 | 9);
+        assert_eq!(overlay.word(Some(9)), 7 << 32 | 9);
+    }
+}
