@@ -1,9 +1,11 @@
 //! The first and only process of the virtual machine that `cargo xtask vm-test` boots: loads the
-//! embedded eBPF object into this kernel the way the agent does, says what came of it, and
-//! switches the machine off.
+//! embedded eBPF object into this kernel the way the agent does, runs a small lab with what only these
+//! kernels have, says what came of it, and switches the machine off.
 //!
 //! Each check is one line on the console: `WEIR-VM ok NAME: detail` or `WEIR-VM failed NAME:
 //! detail`; the last line is `WEIR-VM end`.
+
+mod lab;
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -45,6 +47,10 @@ fn main() {
     report("dry run", dry_run());
     report("attach to a device", device());
     report("attach to a cgroup", sockets());
+    if Path::new("/weir-lab").exists() {
+        report("WireGuard between nodes", lab::encrypted());
+        report("Geneve between nodes", lab::geneve());
+    }
     println!("WEIR-VM end");
     // The serial line is slow, and what is not sent yet would go with the machine.
     if let Err(err) = tcdrain(std::io::stdout()) {
@@ -211,6 +217,8 @@ fn device() -> Result<String> {
         (Role::Uplink, Side::Out),
         (Role::Overlay, Side::In),
         (Role::Overlay, Side::Out),
+        (Role::Wireguard, Side::In),
+        (Role::Wireguard, Side::Out),
     ] {
         // The loopback device is the one that every machine has.
         let hook = Hook {

@@ -100,14 +100,21 @@ pub fn dist(ctx: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Builds the init of `vm-test`'s machines. Always with the other binaries, so that cargo chooses
-/// the same features and builds each dependency once.
+/// The first program of `vm-test`'s machines, as the kernel looks for it.
+pub const INIT: &str = "init";
+
+/// Builds what is in `vm-test`'s machines: name there, and file. Their init always with the other binaries,
+/// so that cargo chooses the same features and builds each dependency once.
 ///
 /// # Errors
 /// The toolchain is missing, or a build fails.
-pub fn vm_init(ctx: &Context) -> Result<PathBuf> {
+pub fn vm_programs(ctx: &Context) -> Result<Vec<(&'static str, PathBuf)>> {
     let extra = [("weir-tests", "weir-vm-init")];
-    Ok(static_build(ctx, "init of the test machine", &extra)?.join("weir-vm-init"))
+    let built = static_build(ctx, "init of the test machine", &extra)?;
+    let lab = ["weir-agent", "weir-cni", "weir-lab"].map(|name| (name, built.join(name)));
+    Ok(std::iter::once((INIT, built.join("weir-vm-init")))
+        .chain(lab)
+        .collect())
 }
 
 /// Builds the benchmarks as a release is built.

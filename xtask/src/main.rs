@@ -98,9 +98,9 @@ enum Chore {
     Lint,
     /// Write manifests/weir.yaml and the Helm chart from manifests/kustomize/base
     Manifests,
-    /// Load every eBPF program into the kernels that Weir supports, in QEMU
+    /// Load every eBPF program into the kernels that Weir supports, in QEMU, and run a small lab there
     VmTest {
-        /// Only load and attach, which is all that there is so far
+        /// Only load and attach
         #[arg(long)]
         load_only: bool,
     },
@@ -139,7 +139,7 @@ fn chore(command: Chore) -> Result<ExitCode> {
         Chore::Image { import } => cluster::image(&ctx, import.as_deref())?,
         Chore::Cluster { args } => return cluster::run(&ctx, &args),
         Chore::E2e { args } => return cluster::e2e(&ctx, &args),
-        Chore::VmTest { load_only: _ } => test::verdict(vm::run(&ctx)?)?,
+        Chore::VmTest { load_only } => test::verdict(vm::run(&ctx, load_only)?)?,
         Chore::Manifests => manifests::run(&ctx)?,
         Chore::Lint => test::verdict(lint::run(&ctx)?)?,
         Chore::Test { filter } => test::verdict(test::run(&ctx, filter.as_deref())?)?,

@@ -16,7 +16,7 @@ mod policies;
 pub mod policy;
 mod report;
 mod services;
-mod tunnel;
+pub mod tunnel;
 mod verify;
 mod wireguard;
 mod xdp;

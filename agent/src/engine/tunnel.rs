@@ -4,7 +4,10 @@ use std::fs;
 
 use anyhow::Context as _;
 use weir_abi::node::config;
-use weir_net::{Netlink, PublicKey, Result};
+use weir_net::{
+    Netlink, PublicKey, Result,
+    netlink::{Link, WIREGUARD},
+};
 
 use super::{endpoints::write_by_rename, overlay, wireguard};
 use crate::{
@@ -13,6 +16,17 @@ use crate::{
     dataplane::attach::Role,
     node::wireguard_key,
 };
+
+pub use super::wireguard::PUBLIC_FILE as PUBLIC_KEY_FILE;
+
+/// Whether a link is one that an agent has made for tunnels.
+pub fn is_ours(link: &Link) -> bool {
+    match &*link.name {
+        overlay::DEVICE => link.external_port.is_some(),
+        wireguard::DEVICE => link.kind.as_deref() == Some(WIREGUARD),
+        _ => false,
+    }
+}
 
 /// The device of `--mode` and `--encryption`.
 pub enum Tunnel {
@@ -157,6 +171,25 @@ mod tests {
     use weir_net::{PrivateKey, netlink::TunnelKind};
 
     use super::*;
+
+    #[test]
+    fn only_devices_of_our_kinds_under_our_names_are_ours() {
+        let link = |name: &str, kind: &str, external_port| Link {
+            name: name.into(),
+            kind: Some(kind.into()),
+            external_port,
+            ..Link::default()
+        };
+        assert!(is_ours(&link("weir-overlay", "vxlan", Some(8472))));
+        assert!(is_ours(&link("weir-wireguard", "wireguard", None)));
+        for other in [
+            link("weir-overlay", "vxlan", None),
+            link("weir-wireguard", "dummy", None),
+            link("wg0", "wireguard", None),
+        ] {
+            assert!(!is_ours(&other), "{other:?}");
+        }
+    }
 
     #[test]
     fn without_its_device_wireguard_stays_closed_and_the_overlay_is_off() {

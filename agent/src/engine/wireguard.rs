@@ -13,7 +13,7 @@ use crate::{compile::wireguard::diff_peers, node::sysctl};
 /// The device's name on every node.
 pub const DEVICE: &str = "weir-wireguard";
 /// The file in the state directory that has the node's public key, for those without an API server.
-const PUBLIC_FILE: &str = "wireguard.pub";
+pub const PUBLIC_FILE: &str = "wireguard.pub";
 
 /// What WireGuard's device must be.
 #[derive(Clone, Debug)]

@@ -21,7 +21,11 @@ use crate::{
         filters,
         pins::{self, Lock},
     },
-    engine::endpoints::{self, Record},
+    engine::{
+        endpoints::{self, Record},
+        tunnel,
+    },
+    node::wireguard_key,
 };
 use weir_api::node_file::NodeFile;
 
@@ -50,6 +54,8 @@ pub enum Thing {
     Conflist(PathBuf),
     /// The node's side of a pod's pair, and whose.
     Interface(String, String),
+    /// The device of tunnels between nodes.
+    Device(String),
     /// A route of ours.
     Route(Box<Route>),
     /// A pinned link: it keeps a program attached to a device or cgroup.
@@ -70,6 +76,7 @@ impl Thing {
         match self {
             Self::Conflist(_) => "configuration",
             Self::Interface(..) => "interface",
+            Self::Device(_) => "device",
             Self::Route(_) => "route",
             Self::Link(_) => "link",
             Self::Filter(_) => "filter",
@@ -82,6 +89,7 @@ impl Thing {
     /// Which one.
     pub fn name(&self) -> String {
         match self {
+            Self::Device(name) => name.clone(),
             Self::Interface(name, pod) if pod.is_empty() => name.clone(),
             Self::Interface(name, pod) => format!("{name} of {pod}"),
             Self::Route(route) => route.destination.to_string(),
@@ -101,7 +109,9 @@ impl Thing {
     pub fn remove(&self, netlink: &Netlink) -> Result<(), String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
         match self {
-            Self::Interface(name, _) => netlink.delete_link(name).map(drop).map_err(|e| text(&e)),
+            Self::Interface(name, _) | Self::Device(name) => {
+                netlink.delete_link(name).map(drop).map_err(|e| text(&e))
+            }
             Self::Route(route) => netlink.delete_route(route).map(drop).map_err(|e| text(&e)),
             Self::Filter(filter) => filter.remove().map_err(|e| text(&e)),
             Self::Pins(path) => {
@@ -177,13 +187,21 @@ impl Survey {
             let found = filters::find(&device.name, device.index)?;
             survey.things.extend(found.into_iter().map(Thing::Filter));
         }
+        let tunnels = links.iter().filter(|link| tunnel::is_ours(link));
+        let tunnels = tunnels.map(|link| Thing::Device(link.name.clone()));
+        survey.things.extend(tunnels);
         let pins = layouts.iter().cloned().map(Thing::Pins);
         survey.things.extend(pins);
         survey.add_folder(&places.bpffs, |path| {
             layouts.iter().any(|layout| layout == path)
         });
         survey.add(places.socket.clone(), Thing::File);
-        for name in [endpoints::NAME, NodeFile::NAME] {
+        for name in [
+            endpoints::NAME,
+            NodeFile::NAME,
+            wireguard_key::FILE,
+            tunnel::PUBLIC_KEY_FILE,
+        ] {
             survey.add(places.state_dir.join(name), Thing::File);
         }
         let ipam = places.state_dir.join("ipam");

@@ -138,6 +138,11 @@ const VM: &[Tool] = &[
         package: "dpkg",
         why: "to unpack old kernels",
     },
+    Tool {
+        program: "xz",
+        package: "xz-utils",
+        why: "to unpack their modules",
+    },
 ];
 #[cfg(not(target_arch = "aarch64"))]
 const VM: &[Tool] = &[
@@ -150,6 +155,11 @@ const VM: &[Tool] = &[
         program: "dpkg-deb",
         package: "dpkg",
         why: "to unpack old kernels",
+    },
+    Tool {
+        program: "xz",
+        package: "xz-utils",
+        why: "to unpack their modules",
     },
 ];
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::modules;
 use crate::context::Context;
 use crate::setup::debian::{Apt, debian_arch, files_below, find};
 use crate::step;
@@ -26,9 +27,8 @@ pub struct Kernel {
     pub modules: Vec<PathBuf>,
 }
 
-/// What clsact filters need and Debian has as modules; a kernel with tcx does without, and a later
-/// Debian compresses its modules, so that nothing is found there.
-const MODULES: [&str; 2] = ["sch_ingress.ko", "cls_bpf.ko"];
+/// The folder of its modules in the cache, whose names begin with their order.
+const MODULES: &str = "modules";
 
 /// Finds the kernels in the cache or downloads them.
 ///
@@ -39,21 +39,19 @@ pub fn ensure(ctx: &Context) -> Result<Vec<Kernel>> {
         .iter()
         .map(|(release, series)| {
             let home = ctx.cache.join("kernels").join(series);
-            if !home.join(IMAGE).is_file() {
+            if !home.join(IMAGE).is_file() || !home.join(MODULES).is_dir() {
                 download(ctx, release, series, &home).with_context(|| {
                     format!(
                         "no Linux {series} to boot: put the image of Debian {release}'s \
-                         {} at {}",
+                         {} at {}, and the modules to load, by their order, into {}",
                         meta_package(),
-                        home.join(IMAGE).display()
+                        home.join(IMAGE).display(),
+                        home.join(MODULES).display()
                     )
                 })?;
             }
-            let modules = MODULES
-                .iter()
-                .map(|m| home.join(m))
-                .filter(|m| m.is_file())
-                .collect();
+            let mut modules = files_below(&home.join(MODULES));
+            modules.sort();
             Ok(Kernel {
                 series,
                 image: home.join(IMAGE),
@@ -77,12 +75,22 @@ fn download(ctx: &Context, release: &str, series: &str, home: &Path) -> Result<(
     let image = find(&unpacked.join("boot"), |name| name.starts_with("vmlinuz-"))
         .with_context(|| format!("{package} holds no kernel image"))?;
     fs::create_dir_all(home).with_context(|| format!("cannot make {}", home.display()))?;
-    let files = files_below(&unpacked.join("lib/modules"));
-    for module in MODULES {
-        if let Some(found) = files.iter().find(|path| path.ends_with(module)) {
-            keep(found, &home.join(module))?;
-        }
+    // Later releases have no /lib of their own.
+    let mut files = files_below(&unpacked.join("lib/modules"));
+    files.extend(files_below(&unpacked.join("usr/lib/modules")));
+    let made = home.join("modules.new");
+    let _ = fs::remove_dir_all(&made);
+    fs::create_dir_all(&made).with_context(|| format!("cannot make {}", made.display()))?;
+    let found = modules::load_order(&files)?;
+    if found.is_empty() {
+        bail!("{package} holds none of the modules that a lab needs");
     }
+    for (order, (name, content)) in found.iter().enumerate() {
+        let at = made.join(format!("{order:03}-{name}.ko"));
+        fs::write(&at, content).with_context(|| format!("cannot write {}", at.display()))?;
+    }
+    let _ = fs::remove_dir_all(home.join(MODULES));
+    keep(&made, &home.join(MODULES))?;
     // Last: with the image there, the rest is taken to be there.
     keep(&image, &home.join(IMAGE))?;
     apt.remove()

@@ -1,10 +1,11 @@
 //! `cargo xtask vm-test`: every eBPF program on the kernels that Weir promises to run on.
 //!
 //! Boots Debian's kernels in QEMU without KVM; the machine's only file system is an initramfs with
-//! one static program, `tests/vm`.
+//! `tests/vm` and the programs that a lab is made of, all static.
 
 mod cpio;
 mod kernels;
+mod modules;
 
 use std::ffi::OsString;
 use std::fs;
@@ -31,24 +32,27 @@ struct Console {
     said: Vec<String>,
 }
 
-/// Boots each kernel and counts what held.
+/// Boots each kernel and counts what held. `load_only`: without the programs of a lab, there is none.
 ///
 /// # Errors
 /// Something does not build, cannot be downloaded, or QEMU does not start.
-pub fn run(ctx: &Context) -> Result<Count> {
+pub fn run(ctx: &Context, load_only: bool) -> Result<Count> {
     setup::vm(ctx)?;
     let kernels = kernels::ensure(ctx)?;
-    let init = build::vm_init(ctx)?;
+    let mut programs = build::vm_programs(ctx)?;
+    if load_only {
+        programs.retain(|(name, _)| *name == build::INIT);
+    }
     let mut total = Count::default();
     for kernel in &kernels {
         let initramfs = ctx.logs.join(format!("initramfs-{}", kernel.series));
-        write_initramfs(&initramfs, &init, &kernel.modules)?;
+        write_initramfs(&initramfs, &programs, &kernel.modules)?;
         total += boot(ctx, kernel, &initramfs)?;
     }
     Ok(total)
 }
 
-fn write_initramfs(to: &Path, init: &Path, modules: &[PathBuf]) -> Result<()> {
+fn write_initramfs(to: &Path, programs: &[(&str, PathBuf)], modules: &[PathBuf]) -> Result<()> {
     let read =
         |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let mut archive = cpio::Archive::default();
@@ -56,9 +60,11 @@ fn write_initramfs(to: &Path, init: &Path, modules: &[PathBuf]) -> Result<()> {
     archive.console("dev/console");
     archive.directory("modules");
     for (order, module) in modules.iter().enumerate() {
-        archive.program(&format!("modules/{order}.ko"), &read(module)?);
+        archive.program(&format!("modules/{order:03}.ko"), &read(module)?);
     }
-    archive.program("init", &read(init)?);
+    for (name, program) in programs {
+        archive.program(name, &read(program)?);
+    }
     fs::write(to, archive.finish()).with_context(|| format!("cannot write {}", to.display()))
 }
 
