@@ -123,7 +123,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "mode",
         "vxlan|geneve|native|auto",
-        Some("native"),
+        Some("vxlan"),
         "How packets get to pods on other nodes: packed, as they are by routes, or auto: packed across subnets only",
     ),
     key(

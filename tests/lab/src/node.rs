@@ -219,6 +219,10 @@ impl Node {
         if !extra.iter().any(|arg| arg.starts_with("--uplinks")) {
             command.args(["--uplinks", UPLINK]);
         }
+        if !extra.iter().any(|arg| arg.starts_with("--mode")) {
+            // The nodes are on one subnet. What is about the overlay asks for it.
+            command.args(["--mode", "native"]);
+        }
         command
             .args([
                 "--source",
