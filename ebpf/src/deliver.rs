@@ -7,7 +7,7 @@ use crate::outcome::Outcome;
 use crate::packet::{Bytes, ETH_LEN, Kind, Packet};
 use crate::scratch::{Hook, Local, Mode, Scratch, Target};
 use crate::skb::{Failed, Skb};
-use crate::{answer, checksum, dsr, outside, overlay};
+use crate::{answer, checksum, dsr, maps, outside, overlay};
 
 /// Index of the loopback device in every network namespace.
 const LOOPBACK: u32 = 1;
@@ -90,6 +90,13 @@ fn size_check(skb: Skb, s: &mut Scratch) -> u32 {
     if s.target == Target::POD {
         s.mtu = s.to.mtu;
         return if size > s.to.mtu { TOO_BIG } else { CLEAR };
+    }
+    if overlay::is_told(s.target_ifindex) && s.hook == Hook::FROM_UPLINK {
+        // As above: another node would narrow its way to this one, where its tunnels end. Outer packets
+        // of what is too large go in fragments.
+        if maps::is_other_node(&s.packet.tuple.src) {
+            return CLEAR;
+        }
     }
     let mut mtu = 0;
     if !skb.fits(s.target_ifindex, &mut mtu) {

@@ -148,7 +148,7 @@ pub fn send_to(skb: Skb, device: u32, dst: &Addr) -> Result<(), Failed> {
     if local.is_none() {
         return Err(Failed);
     }
-    pack(skb, &local, &tunnel)?;
+    pack(skb, &local, &tunnel, true)?;
     skb.set_mark(PACKED);
     skb.redirect(device, false);
     Ok(())
@@ -219,18 +219,35 @@ pub fn send(ctx: &TcContext) -> Outcome {
     if local.is_none() {
         return Outcome::drop(Counter::DropNoTunnel);
     }
-    match pack(skb, &local, &tunnel) {
+    match pack(skb, &local, &tunnel, fits(skb, &dst) != 0) {
         Ok(()) => Outcome::Stack,
         Err(Failed) => Outcome::drop(Counter::DropInternal),
     }
 }
 
 #[inline(always)]
-fn pack(skb: Skb, local: &Addr, remote: &Addr) -> Result<(), Failed> {
+fn pack(skb: Skb, local: &Addr, remote: &Addr, whole: bool) -> Result<(), Failed> {
     skb.store_words(0, &MACS)?;
-    // What the node itself sends was not measured against the way's room: it may go in fragments.
-    let whole = skb.ingress_ifindex() != 0;
     skb.tunnel_to(VNI, local, remote, whole)
+}
+
+/// Headers of a packet that has segments, at most: those of IPv6 and TCP with all options.
+const SEGMENT_HEADERS: u32 = 40 + 60;
+
+/// Whether the outer packet need not be fragmented, 1 or 0. What has come in by another interface has been
+/// measured, but for what other nodes send; what the node itself sends has not.
+#[inline(never)]
+fn fits(skb: Skb, dst: &Addr) -> u32 {
+    let device = skb.ifindex();
+    let mut mtu = 0;
+    if skb.ingress_ifindex() == 0 || !skb.fits(device, &mut mtu) {
+        return 0;
+    }
+    let size = match skb.gso_size() {
+        0 => skb.len() - ETH_LEN,
+        payload => payload + SEGMENT_HEADERS,
+    };
+    (size <= room(skb, device, dst)) as u32
 }
 
 /// Where a packet goes; `None` if it is no IP.

@@ -337,3 +337,32 @@ fn a_pod_answers_another_node_by_the_overlay() {
         });
     }
 }
+
+#[test]
+fn another_node_is_not_told_that_the_overlay_has_less_room() {
+    on_node(|node| {
+        overlaid(node);
+        ip("link set weirov mtu 1450");
+        for family in Family::BOTH {
+            let (host, far) = (family.node(), family.remote());
+            node.node_port(
+                family == Family::V4,
+                30_080,
+                Proto::UDP,
+                &[(BACKEND, far, 80)],
+            );
+            let from = |src| {
+                let t = tuple(src, 4000, host, 30_080);
+                let payload = [7; 1472];
+                let packet = Packet::udp(&t, &payload[..1500 - family.ip_header() - 8]);
+                packet.addressed(MAC_UPLINK).frame()
+            };
+            // Its way to this node is that of its tunnels.
+            node.run(Hook::FromUplink, &from(family.other_node()))
+                .expect(REDIRECTED, Counter::Forwarded);
+            let run = node.run(Hook::FromUplink, &from(family.world()));
+            let told = see(&run.packet);
+            assert_eq!((told.src, told.dst), (host, family.world()));
+        }
+    });
+}
