@@ -16,7 +16,7 @@ use crate::traces::Traces;
 use crate::{build, setup, signals, step};
 
 /// A test program that runs longer is stuck.
-const LIMIT: Duration = Duration::from_secs(20 * 60);
+const LIMIT: Duration = Duration::from_secs(35 * 60);
 
 /// How many lines of what failed tests said are shown.
 const REPORT: usize = 400;
