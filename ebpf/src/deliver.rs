@@ -75,7 +75,7 @@ fn size_check(skb: Skb, s: &mut Scratch) -> u32 {
     let gso_size = skb.gso_size();
     if gso_size == GSO_BY_FRAGS && s.target == Target::POD {
         let mut mtu = 0;
-        let fits = skb.fits(s.target_ifindex, &mut mtu);
+        let fits = skb.fits(s.target_ifindex, 0, &mut mtu);
         s.mtu = s.to.mtu;
         return if fits { CLEAR } else { TOO_BIG };
     }
@@ -99,7 +99,7 @@ fn size_check(skb: Skb, s: &mut Scratch) -> u32 {
         }
     }
     let mut mtu = 0;
-    if !skb.fits(s.target_ifindex, &mut mtu) {
+    if !skb.fits(s.target_ifindex, size, &mut mtu) {
         s.mtu = mtu;
         return TOO_BIG;
     }

@@ -239,14 +239,14 @@ const SEGMENT_HEADERS: u32 = 40 + 60;
 #[inline(never)]
 fn fits(skb: Skb, dst: &Addr) -> u32 {
     let device = skb.ifindex();
-    let mut mtu = 0;
-    if skb.ingress_ifindex() == 0 || !skb.fits(device, &mut mtu) {
-        return 0;
-    }
     let size = match skb.gso_size() {
         0 => skb.len() - ETH_LEN,
         payload => payload + SEGMENT_HEADERS,
     };
+    let mut mtu = 0;
+    if skb.ingress_ifindex() == 0 || !skb.fits(device, size, &mut mtu) {
+        return 0;
+    }
     (size <= room(skb, device, dst)) as u32
 }
 

@@ -295,12 +295,20 @@ impl Skb {
         true
     }
 
-    /// Whether the packet (or each of its segments) fits through an interface.
+    /// Whether the packet, of `size` bytes from its IP header on, or each of its segments fits through an
+    /// interface; `mtu` is then the interface's.
     #[inline(always)]
-    pub fn fits(self, ifindex: u32, mtu: &mut u32) -> bool {
-        *mtu = 0;
-        // SAFETY: `mtu` may be read and written; the rest are scalars. Flag 1 asks for the segments.
-        unsafe { bpf::bpf_check_mtu(self.0.cast(), ifindex, mtu, 0, CHECK_SEGMENTS) <= 0 }
+    pub fn fits(self, ifindex: u32, size: u32, mtu: &mut u32) -> bool {
+        // By itself the kernel compares the frame, and takes this one's Ethernet header for payload where
+        // the interface has none (WireGuard). Segments it measures right, and takes no size for them.
+        let (asked, flags) = if self.gso_size() == 0 {
+            (size, 0)
+        } else {
+            (0, CHECK_SEGMENTS)
+        };
+        *mtu = asked;
+        // SAFETY: `mtu` may be read and written; the rest are scalars.
+        unsafe { bpf::bpf_check_mtu(self.0.cast(), ifindex, mtu, 0, flags) <= 0 }
     }
 }
 
