@@ -128,12 +128,15 @@ fn mark(node: &NodeView, device: u32, desired: &mut Desired) {
 }
 
 /// What makes a device's peers the desired ones: only what differs, so that the sessions of the others
-/// go on. Removals stand first, as an address is one peer's.
+/// go on. Removals stand first, as an address is one peer's; before the source has synced there are none.
 pub fn diff_peers(
     actual: &BTreeMap<PublicKey, WireguardPeer>,
     desired: &BTreeMap<PublicKey, WireguardPeer>,
+    synced: bool,
 ) -> Vec<PeerChange> {
-    let gone = actual.keys().filter(|key| !desired.contains_key(key));
+    let gone = actual
+        .keys()
+        .filter(|key| synced && !desired.contains_key(key));
     let mut changes: Vec<PeerChange> = gone.map(|key| PeerChange::Remove(*key)).collect();
     for (key, want) in desired {
         let have = actual.get(key);
@@ -168,7 +171,9 @@ mod tests {
     #[test]
     fn peers_that_are_right_are_left_alone() {
         let peers = BTreeMap::from([(key(1), peer("192.0.2.1:7", &["10.0.1.0/24"]))]);
-        assert!(diff_peers(&peers, &peers).is_empty());
+        assert!(diff_peers(&peers, &peers, true).is_empty());
+        // An agent that has just started knows no node yet.
+        assert!(diff_peers(&peers, &BTreeMap::new(), false).is_empty());
     }
 
     #[test]
@@ -192,7 +197,7 @@ mod tests {
             allowed: allowed.then(|| desired[&key(number)].allowed.clone()),
         };
         assert_eq!(
-            diff_peers(&actual, &desired),
+            diff_peers(&actual, &desired, true),
             [
                 PeerChange::Remove(key(9)),
                 set(1, true, false),

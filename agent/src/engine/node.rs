@@ -172,7 +172,7 @@ impl NodePart {
         if synced {
             problems.extend(self.desired.problems.iter().cloned());
         }
-        if let Err(e) = self.tunnel.follow(self.ensured, &self.desired) {
+        if let Err(e) = self.tunnel.follow(self.ensured, &self.desired, synced) {
             failures.push(format!("{e:#}"));
         }
         for (word, value) in self.words {

@@ -111,7 +111,7 @@ impl Tunnel {
     ///
     /// # Errors
     /// Netlink's, or the file's.
-    pub fn follow(&self, ensured: Ensured, desired: &Desired) -> anyhow::Result<()> {
+    pub fn follow(&self, ensured: Ensured, desired: &Desired, synced: bool) -> anyhow::Result<()> {
         let (Self::Wireguard(device), Some(_)) = (self, ensured.index) else {
             return Ok(());
         };
@@ -121,7 +121,7 @@ impl Tunnel {
                 write_by_rename(&file, text.as_bytes())?;
             }
         }
-        Ok(device.sync_peers(&desired.peers)?)
+        Ok(device.sync_peers(&desired.peers, synced)?)
     }
 
     /// By which key other nodes are to know this one, or by none; `None` while the device that should

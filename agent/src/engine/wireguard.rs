@@ -65,13 +65,18 @@ impl Device {
         Ok((link.index, device.public_key))
     }
 
-    /// Gives the device these peers; those that are right are left alone.
+    /// Gives the device these peers; those that are right are left alone, and others are removed once the
+    /// source has synced.
     ///
     /// # Errors
     /// Netlink's.
-    pub fn sync_peers(&self, peers: &BTreeMap<PublicKey, WireguardPeer>) -> Result<()> {
+    pub fn sync_peers(
+        &self,
+        peers: &BTreeMap<PublicKey, WireguardPeer>,
+        synced: bool,
+    ) -> Result<()> {
         let wireguard = Wireguard::open()?;
-        let changes = diff_peers(&wireguard.device(DEVICE)?.peers, peers);
+        let changes = diff_peers(&wireguard.device(DEVICE)?.peers, peers, synced);
         if changes.is_empty() {
             return Ok(());
         }
