@@ -23,15 +23,16 @@ const WIREGUARD: u16 = 51820;
 const GENEVE: u16 = 6081;
 /// How long one attempt may take: the machine's processor is emulated.
 const PATIENCE_MS: u64 = 10_000;
+/// How long an agent may take until it is ready: the verifier is emulated, too.
+const READY: Duration = Duration::from_secs(400);
 /// How long the nodes may take to learn of each other's keys.
 const LEARNING: Duration = Duration::from_secs(60);
 const PROTOS: [Proto; 2] = [Proto::Tcp, Proto::Udp];
 
 /// Pods on two nodes talk through WireGuard and nothing of them is to be seen; before the nodes know each
 /// other's keys, nothing goes out at all.
-pub fn encrypted() -> Result<String> {
-    let (lab, pods) = world("--encryption=wireguard")?;
-    let wire = Wire::tap(&lab)?;
+pub fn encrypted((lab, pods): &World) -> Result<String> {
+    let wire = Wire::tap(lab)?;
     let [here, there] = [&pods[0], &pods[1]];
     for to in &there.addresses {
         for proto in PROTOS {
@@ -43,7 +44,7 @@ pub fn encrypted() -> Result<String> {
             );
         }
     }
-    nothing_bare(&wire.seen(), &pods)?;
+    nothing_bare(&wire.seen(), pods)?;
     let status = serde_json::to_string(&lab.nodes[0].client().status()?)?;
     ensure!(
         status.contains("Node n2: has no WireGuard key"),
@@ -59,43 +60,48 @@ pub fn encrypted() -> Result<String> {
         lab.cluster.apply(&object)?;
     }
     until_reached(here, there)?;
-    let wire = Wire::tap(&lab)?;
-    talk(&pods)?;
-    for node in &lab.nodes {
-        node.stop_agent()?;
-        node.start_agent()?;
-    }
-    talk(&pods)?;
+    let wire = Wire::tap(lab)?;
+    talk(pods)?;
+    restart(lab)?;
+    talk(pods).context("after a restart of the agents")?;
     let seen = wire.seen();
-    nothing_bare(&seen, &pods)?;
-    packed(&seen, &lab, WIREGUARD)?;
+    nothing_bare(&seen, pods)?;
+    packed(&seen, lab, WIREGUARD)?;
     mtu(here, 1440)?;
     Ok("pods talk over IPv4 and IPv6, only UDP between the nodes is to be seen, and without a key nothing".to_owned())
 }
 
-/// Pods on two nodes talk through Geneve.
-pub fn geneve() -> Result<String> {
-    let (lab, pods) = world("--mode=geneve")?;
+/// The same pods talk through Geneve once their nodes' agents are told to.
+pub fn geneve((lab, pods): &World) -> Result<String> {
+    for node in &lab.nodes {
+        node.set_agent_args(&["--mode=geneve", "--xdp=off"]);
+    }
+    restart(lab)?;
     until_reached(&pods[0], &pods[1])?;
-    let wire = Wire::tap(&lab)?;
-    talk(&pods)?;
+    let wire = Wire::tap(lab)?;
+    talk(pods)?;
     let seen = wire.seen();
-    nothing_bare(&seen, &pods)?;
-    packed(&seen, &lab, GENEVE)?;
-    mtu(&pods[0], 1450)?;
+    nothing_bare(&seen, pods)?;
+    packed(&seen, lab, GENEVE)?;
     Ok("pods talk over IPv4 and IPv6, and only packed packets are to be seen".to_owned())
 }
 
-fn world(arg: &str) -> Result<(Lab, [Arc<Pod>; 2])> {
+/// A lab, and a pod on each of its nodes.
+pub type World = (Lab, [Arc<Pod>; 2]);
+
+/// Makes the world, with encryption.
+pub fn world() -> Result<World> {
     let lab = Lab::builder()
         .nodes(2)
-        .agent_arg(arg)
+        .agent_arg("--encryption=wireguard")
         .agent_arg("--xdp=off")
         .without_agents()
         .start()?;
-    // One after the other: they share one slow processor.
     for node in &lab.nodes {
-        node.start_agent()?;
+        node.launch_agent()?;
+    }
+    for node in &lab.nodes {
+        node.await_ready(READY)?;
     }
     let pod = |number: usize| {
         let spec = PodSpec::new("default", &format!("p{number}"), number);
@@ -106,6 +112,17 @@ fn world(arg: &str) -> Result<(Lab, [Arc<Pod>; 2])> {
     };
     let pods = [pod(0)?, pod(1)?];
     Ok((lab, pods))
+}
+
+/// Their programs stay, so that this takes no longer than elsewhere.
+fn restart(lab: &Lab) -> Result<()> {
+    for node in &lab.nodes {
+        node.stop_agent()?;
+        node.launch_agent()?;
+    }
+    lab.nodes
+        .iter()
+        .try_for_each(|node| node.await_ready(READY))
 }
 
 /// Each pod reaches the other, in both families, with packets as large as may be.

@@ -48,8 +48,13 @@ fn main() {
     report("attach to a device", device());
     report("attach to a cgroup", sockets());
     if Path::new("/weir-lab").exists() {
-        report("WireGuard between nodes", lab::encrypted());
-        report("Geneve between nodes", lab::geneve());
+        match lab::world() {
+            Ok(world) => {
+                report("WireGuard between nodes", lab::encrypted(&world));
+                report("Geneve between nodes", lab::geneve(&world));
+            }
+            Err(error) => report("a lab of two nodes", Err(error)),
+        }
     }
     println!("WEIR-VM end");
     // The serial line is slow, and what is not sent yet would go with the machine.

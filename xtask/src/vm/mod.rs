@@ -125,7 +125,16 @@ fn qemu(kernel: &Path, initramfs: &Path) -> Result<Command> {
     let program = which(program).map_or_else(|| OsString::from(program), Into::into);
     let mut cmd = Command::new(program);
     cmd.args(machine)
-        .args(["-cpu", "max", "-m", "1024", "-nographic", "-nodefaults"])
+        .args([
+            "-cpu",
+            "max",
+            "-smp",
+            "2",
+            "-m",
+            "1024",
+            "-nographic",
+            "-nodefaults",
+        ])
         .args(["-serial", "stdio", "-no-reboot"])
         .arg("-kernel")
         .arg(kernel)
