@@ -67,6 +67,10 @@ fn pods_have_the_overlays_mtu_and_are_reached_from_pods_and_nodes_and_only_packe
         Ok(weir_net::Netlink::open()?.link("eth0")?.mtu)
     });
     assert_eq!(mtu.unwrap(), 1450);
+    let status = lab.nodes[0].client().status().unwrap();
+    let told = status.features.iter().find(|f| f.name == "overlay");
+    let told = told.map(|feature| (&*feature.state, &*feature.detail));
+    assert_eq!(told, Some(("used", "vxlan on UDP port 8472, weir-overlay")));
     let wire = Sniffer::start(&lab.fabric()).unwrap();
     for v4 in FAMILIES {
         for proto in PROTOS {

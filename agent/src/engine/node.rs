@@ -256,6 +256,11 @@ impl NodePart {
         Some(serving.map(|(addr, _)| addr.to_ip()).collect())
     }
 
+    /// The device through which other nodes' pods are reached, if there is one.
+    pub fn tunnel_feature(&self) -> Option<Feature> {
+        self.tunnel.feature(self.ensured.index)
+    }
+
     /// Where the XDP program runs.
     pub fn xdp_feature(&self) -> Feature {
         self.xdp.feature()

@@ -220,6 +220,7 @@ impl Engine {
     fn features(&self) -> Vec<Feature> {
         let mut features = self.kernel.features.list().to_vec();
         features.push(self.node.xdp_feature());
+        features.extend(self.node.tunnel_feature());
         features.sort_by(|a, b| a.name.cmp(&b.name));
         features
     }

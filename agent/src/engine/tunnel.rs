@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::Context as _;
 use weir_abi::node::config;
+use weir_api::status::Feature;
 use weir_net::{
     Netlink, PublicKey, Result,
     netlink::{Link, WIREGUARD},
@@ -154,6 +155,32 @@ impl Tunnel {
             Self::Overlay(_) => Some((overlay::DEVICE, Role::Overlay)),
             Self::Wireguard(_) => Some((wireguard::DEVICE, Role::Wireguard)),
         }
+    }
+
+    /// How other nodes' pods are reached, for the status; nothing to say of routes.
+    pub fn feature(&self, index: Option<u32>) -> Option<Feature> {
+        let (name, detail) = match self {
+            Self::None => return None,
+            Self::Overlay(device) => (
+                "overlay",
+                format!(
+                    "{} on UDP port {}, {}",
+                    device.kind,
+                    device.port,
+                    overlay::DEVICE
+                ),
+            ),
+            Self::Wireguard(device) => (
+                WIREGUARD,
+                format!("on UDP port {}, {}", device.port, wireguard::DEVICE),
+            ),
+        };
+        let state = if index.is_some() { "used" } else { "missing" };
+        Some(Feature {
+            name: name.into(),
+            state: state.into(),
+            detail,
+        })
     }
 
     /// What to do about a device that cannot be made.
