@@ -143,25 +143,7 @@ pub fn from_overlay(ctx: &TcContext) -> Outcome {
     if skb.pkt_type() != PACKET_HOST || skb.vlan_present() != 0 {
         return Outcome::drop(Counter::DropForgedTunnel);
     }
-    match frame(skb, s) {
-        Frame::Ip => {}
-        Frame::Arp | Frame::Other => return Outcome::drop(Counter::DropOtherProtocol),
-        Frame::Malformed => return Outcome::drop(Counter::DropMalformed),
-    }
-    if source::aliases_v4(&s.packet) {
-        return Outcome::drop(Counter::DropMappedV4);
-    }
-    if maps::is_node_addr(&s.packet.tuple.src) {
-        return Outcome::drop(Counter::DropOwnSource);
-    }
-    if overlay::is_from_owner(skb, s) == 0 {
-        return Outcome::drop(Counter::DropForgedTunnel);
-    }
-    if concerns(s) == 0 {
-        return Outcome::Stack;
-    }
-    s.from.present = 0;
-    transit(Hook::FROM_UPLINK, skb, s)
+    unpacked(skb, s, |s| overlay::is_from_owner(skb, s) != 0)
 }
 
 /// Ingress of WireGuard's device: what other nodes have sent through it.
@@ -174,6 +156,14 @@ pub fn from_wireguard(ctx: &TcContext) -> Outcome {
     if wireguard::unpacked(skb).is_err() {
         return Outcome::drop(Counter::DropInternal);
     }
+    // The device has taken it only from the peer whose address this is; here it is asked whether it is
+    // a node's at all.
+    unpacked(skb, s, |s| overlay::towards(&s.packet.tuple.src) != 0)
+}
+
+/// What a tunnel's device has unpacked, if it `is_known` by whom it was packed.
+#[inline(always)]
+fn unpacked(skb: Skb, s: &mut Scratch, is_known: impl FnOnce(&Scratch) -> bool) -> Outcome {
     match frame(skb, s) {
         Frame::Ip => {}
         Frame::Arp | Frame::Other => return Outcome::drop(Counter::DropOtherProtocol),
@@ -185,9 +175,7 @@ pub fn from_wireguard(ctx: &TcContext) -> Outcome {
     if maps::is_node_addr(&s.packet.tuple.src) {
         return Outcome::drop(Counter::DropOwnSource);
     }
-    // The device has taken it only from the peer whose address this is; here it is asked whether it is
-    // a node's at all.
-    if overlay::towards(&s.packet.tuple.src) == 0 {
+    if !is_known(s) {
         return Outcome::drop(Counter::DropForgedTunnel);
     }
     if concerns(s) == 0 {

@@ -12,10 +12,7 @@ use weir_ebpf::{overlay, path, short_way, wireguard};
 /// tcx ingress on the host side of a pod's veth pair: what the pod sends.
 #[classifier]
 pub fn from_pod(ctx: TcContext) -> i32 {
-    match short_way::from_pod(&ctx) {
-        short_way::NOT_HERE => action(&ctx, path::from_pod(&ctx)),
-        outcome => action(&ctx, Outcome::from_code(outcome)),
-    }
+    either(&ctx, short_way::from_pod(&ctx), path::from_pod)
 }
 
 /// tcx egress on the host side of a pod's veth pair: what the node's stack brings.
@@ -27,10 +24,7 @@ pub fn to_pod(ctx: TcContext) -> i32 {
 /// tcx ingress on an uplink: what comes from other machines.
 #[classifier]
 pub fn from_uplink(ctx: TcContext) -> i32 {
-    match short_way::from_uplink(&ctx) {
-        short_way::NOT_HERE => action(&ctx, path::from_uplink(&ctx)),
-        outcome => action(&ctx, Outcome::from_code(outcome)),
-    }
+    either(&ctx, short_way::from_uplink(&ctx), path::from_uplink)
 }
 
 /// tcx egress on an uplink: what the node itself sends. What it forwards is let go at once,
@@ -41,19 +35,13 @@ pub fn to_uplink(ctx: TcContext) -> i32 {
     if unsafe { (*ctx.skb.skb).ingress_ifindex } != 0 {
         return TC_ACT_UNSPEC;
     }
-    match short_way::to_uplink(&ctx) {
-        short_way::NOT_HERE => action(&ctx, path::to_uplink(&ctx)),
-        outcome => action(&ctx, Outcome::from_code(outcome)),
-    }
+    either(&ctx, short_way::to_uplink(&ctx), path::to_uplink)
 }
 
 /// tcx ingress on the overlay's device: what other nodes have sent through it.
 #[classifier]
 pub fn from_overlay(ctx: TcContext) -> i32 {
-    match short_way::from_overlay(&ctx) {
-        short_way::NOT_HERE => action(&ctx, path::from_overlay(&ctx)),
-        outcome => action(&ctx, Outcome::from_code(outcome)),
-    }
+    either(&ctx, short_way::from_overlay(&ctx), path::from_overlay)
 }
 
 /// tcx egress on the overlay's device: gives each packet the node that it goes to. What goes on is
@@ -80,6 +68,16 @@ pub fn to_wireguard(ctx: TcContext) -> i32 {
         Outcome::Stack => TC_ACT_UNSPEC,
         outcome => action(&ctx, outcome),
     }
+}
+
+/// What the short way says of a packet, or else the whole one.
+#[inline(always)]
+fn either(ctx: &TcContext, short: u32, whole: impl FnOnce(&TcContext) -> Outcome) -> i32 {
+    let outcome = match short {
+        short_way::NOT_HERE => whole(ctx),
+        code => Outcome::from_code(code),
+    };
+    action(ctx, outcome)
 }
 
 /// `TC_ACT_UNSPEC` (-1, TCX_NEXT) and never `TC_ACT_OK` for what goes on: a program after ours

@@ -6,6 +6,7 @@
 //! the holder do no harm follows from how each duty writes.
 
 mod ballot;
+mod duty;
 mod election;
 #[cfg(test)]
 mod fake_api;

@@ -2,13 +2,12 @@
 //! nothing is encrypted here, so that nobody sends what nobody could read.
 
 use k8s_openapi::api::core::v1::Node;
-use tokio::time::timeout;
 
-use super::{Backoff, Shared};
+use super::{
+    Shared,
+    duty::{Duty, news},
+};
 use crate::{compile::wireguard::KEY_ANNOTATION, publish::Publisher};
-
-/// Name of this duty in the log and among problems.
-const DUTY: &str = "node-key";
 
 /// By which WireGuard key this node is known, or is to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,36 +47,16 @@ impl NodeKey {
 /// Does the duty until it is dropped.
 pub(super) async fn run(publisher: &Publisher, node: &str, shared: &Shared) {
     let (mut seen, mut key) = (shared.seen(), shared.key());
-    let mut backoff = Backoff::default();
+    let mut duty = Duty::new("node-key");
     loop {
         let wanted = key.borrow_and_update().clone();
         let has = seen.borrow_and_update().own_key.clone();
-        let mut pause = None;
-        if let Some(write) = wanted.to_write(&has) {
-            let problems = match publisher.set_wireguard_key(node, write).await {
-                Ok(()) => {
-                    shared.wrote(DUTY);
-                    backoff = Backoff::default();
-                    Vec::new()
-                }
-                Err(error) => {
-                    pause = Some(backoff.next());
-                    vec![error.to_string()]
-                }
-            };
-            shared.set_problems(DUTY, problems);
-        }
-        let news = async {
-            tokio::select! {
-                changed = seen.changed() => changed,
-                changed = key.changed() => changed,
-            }
+        let result = match wanted.to_write(&has) {
+            Some(write) => Some(publisher.set_wireguard_key(node, write).await),
+            None => None,
         };
-        let changed = match pause {
-            Some(pause) => timeout(pause, news).await.unwrap_or(Ok(())),
-            None => news.await,
-        };
-        if changed.is_err() {
+        let pause = duty.attempted(shared, result);
+        if !news(pause, &mut seen, &mut key).await {
             return;
         }
     }
