@@ -317,17 +317,17 @@ fn new_flows_take_the_nodes_new_address_and_node_ports_answer_there_and_no_longe
             let fresh = after.difference(&before).map(|seen| seen.from.ip());
             fresh.collect::<BTreeSet<IpAddr>>()
         };
-        // A request of the running load may come in between, from the new address as well.
-        assert_eq!(new_flows(), BTreeSet::from([to]), "masqueraded");
-        let outcome = world
-            .outside
-            .probe(crate::services_world::ask_in_vain(
-                old[family],
-                NODE_PORT,
-                Proto::Tcp,
-            ))
-            .unwrap();
-        assert!(!matches!(outcome, Outcome::Answer { .. }), "{outcome:?}");
+        // The new address serves as soon as it is there, before the old one goes. A request of the running
+        // load may come in between, from the new address as well.
+        eventually(|| match new_flows() {
+            seen if seen == BTreeSet::from([to]) => Ok(()),
+            seen => Err(format!("from {seen:?}")),
+        });
+        let in_vain = crate::services_world::ask_in_vain(old[family], NODE_PORT, Proto::Tcp);
+        eventually(|| match world.outside.probe(in_vain).unwrap() {
+            Outcome::Answer { .. } => Err(format!("{} still serves", old[family])),
+            _ => Ok(()),
+        });
     }
     for load in kept {
         // Of a UDP flow what was under way is lost, and the flow goes on from the new address.
