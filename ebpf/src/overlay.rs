@@ -168,13 +168,12 @@ pub fn room(skb: Skb, device: u32, dst: &Addr) -> u32 {
 
 #[inline(never)]
 fn room_of_way(skb: Skb, dst: &Addr) -> u32 {
-    let mut owner = NodeCidr::default();
-    if !maps::node_cidr(dst, &mut owner) || owner.tunnel.is_none() {
+    let Some(tunnel) = maps::tunnel(dst) else {
         return u32::MAX;
-    }
-    let v4 = owner.tunnel.is_v4();
+    };
+    let v4 = tunnel.is_v4();
     let local = maps::uplink_addr(ifindex(), v4);
-    let mtu = skb.path_mtu(skb.ifindex(), &local, &owner.tunnel);
+    let mtu = skb.path_mtu(skb.ifindex(), &local, &tunnel);
     if mtu == 0 {
         return u32::MAX;
     }
