@@ -159,11 +159,17 @@ pub fn send_to(skb: Skb, device: u32, dst: &Addr) -> Result<(), Failed> {
 /// routers say of outer packets. As long as none has said anything, nothing is looked up.
 #[inline(always)]
 pub fn room(skb: Skb, device: u32, dst: &Addr) -> u32 {
-    // WireGuard's outer packets may go in fragments.
-    if !is_told(device) || maps::config_word(config::TUNNEL_ERROR) == 0 {
-        return u32::MAX;
+    if may_be_narrow(device) {
+        room_of_way(skb, dst)
+    } else {
+        u32::MAX
     }
-    room_of_way(skb, dst)
+}
+
+/// Whether the ways of a device's tunnels have to be looked at. WireGuard's outer packets may go in fragments.
+#[inline(always)]
+pub fn may_be_narrow(device: u32) -> bool {
+    is_told(device) && maps::config_word(config::TUNNEL_ERROR) != 0
 }
 
 #[inline(never)]

@@ -64,7 +64,7 @@ pub fn from_pod(ctx: &TcContext) -> u32 {
     let mut mtu = 0;
     let size = head.size(skb);
     if size > ALWAYS_FITS
-        && (!skb.fits(uplink, size, &mut mtu) || size > overlay::room(skb, uplink, &head.tuple.dst))
+        && (!skb.fits(uplink, size, &mut mtu) || overlay::may_be_narrow(uplink))
     {
         return NOT_HERE;
     }
