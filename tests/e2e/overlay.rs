@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use weir_lab::netlink::interface_index;
 use weir_lab::spawn::{Place, run_in};
-use weir_lab::{Exchange, Lab, Listen, Outcome, Pod, PodSpec, Probe};
+use weir_lab::{Exchange, Lab, Listen, Outcome, Pod, Probe};
 
 use crate::overlay_wire::{OnWire, Sniffer, send_ip, vxlan};
 use crate::services_world::{
-    FAMILIES, NODE_PORT, PORT, PROTOS, TARGET, World, answer, ask, node_port,
+    FAMILIES, NODE_PORT, PORT, PROTOS, TARGET, World, answer, ask, node_port, server_of,
 };
 use crate::spoof::{FORGED, HONEST, arrived, datagram};
 
@@ -27,19 +27,7 @@ fn lab(mode: &str) -> Lab {
 }
 
 fn pod(lab: &Lab, name: &str, node: usize) -> Arc<Pod> {
-    let spec = PROTOS.iter().fold(
-        PodSpec::new("default", name, node).label("app", name),
-        |spec, &proto| {
-            spec.port(
-                Listen {
-                    proto,
-                    port: TARGET,
-                },
-                "",
-            )
-        },
-    );
-    lab.add_pod(&spec).unwrap()
+    server_of(lab, name, node, name)
 }
 
 fn address(pod: &Pod, v4: bool) -> IpAddr {

@@ -49,8 +49,13 @@ pub fn node_port() -> ServiceSpec {
 
 /// A pod that serves as a backend.
 pub fn server(lab: &Lab, name: &str, node: usize) -> Arc<Pod> {
+    server_of(lab, name, node, "web")
+}
+
+/// A pod that serves, with a label `app` of its own.
+pub fn server_of(lab: &Lab, name: &str, node: usize, app: &str) -> Arc<Pod> {
     let spec = PROTOS.iter().fold(
-        PodSpec::new("default", name, node).label("app", "web"),
+        PodSpec::new("default", name, node).label("app", app),
         |spec, &proto| {
             spec.port(
                 Listen {

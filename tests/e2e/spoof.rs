@@ -142,6 +142,25 @@ fn host_mac(pod: &Pod) -> [u8; 6] {
     mac.try_into().unwrap()
 }
 
+/// Waits for what was sent to a pod honestly, in both families.
+fn await_honest(victim: &Pod) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while arrived(victim)
+        .iter()
+        .filter(|port| **port == HONEST)
+        .count()
+        < 2
+    {
+        assert!(
+            Instant::now() < deadline,
+            "{} saw {:?}",
+            victim.key(),
+            arrived(victim)
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Source ports of datagrams that arrived in a pod.
 pub fn arrived(pod: &Pod) -> Vec<u16> {
     let seen = pod.seen().unwrap();
@@ -185,21 +204,7 @@ fn packets_under_a_foreign_source_address_reach_nobody_and_are_counted() {
             // What it sends after them under its own address comes, so they would have come too.
             send_raw(&hostile, &datagram(own, to, HONEST));
         }
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while arrived(victim)
-            .iter()
-            .filter(|port| **port == HONEST)
-            .count()
-            < 2
-        {
-            assert!(
-                Instant::now() < deadline,
-                "{} saw {:?}",
-                victim.key(),
-                arrived(victim)
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        await_honest(victim);
         assert!(
             !arrived(victim).contains(&FORGED),
             "{} saw a forged packet",
@@ -294,21 +299,7 @@ fn frames_that_a_pod_tags_for_another_network_reach_nobody() {
             }
             send_raw(&hostile, &datagram(from, to, HONEST));
         }
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while arrived(victim)
-            .iter()
-            .filter(|port| **port == HONEST)
-            .count()
-            < 2
-        {
-            assert!(
-                Instant::now() < deadline,
-                "{} saw {:?}",
-                victim.key(),
-                arrived(victim)
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        await_honest(victim);
         assert!(!arrived(victim).contains(&FORGED), "{}", victim.key());
     }
 }

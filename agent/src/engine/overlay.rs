@@ -3,11 +3,11 @@
 use weir_abi::node::OVERLAY_MAC;
 use weir_net::{
     Netlink, Result,
-    netlink::{Link, LinkChange, Mac, Tunnel, TunnelKind},
+    netlink::{Link, Mac, Tunnel, TunnelKind},
     sysctl as keys,
 };
 
-use crate::node::sysctl;
+use super::tunnel::settle;
 
 /// The device's name on every node.
 pub const DEVICE: &str = "weir-overlay";
@@ -37,17 +37,7 @@ impl Device {
                 self.make(netlink)?
             }
         };
-        let mtu = mtu.filter(|mtu| *mtu != link.mtu);
-        if mtu.is_some() || !link.up {
-            let up = (!link.up).then_some(true);
-            let change = LinkChange {
-                up,
-                mtu,
-                ..LinkChange::default()
-            };
-            netlink.set_link(link.index, change)?;
-        }
-        sysctl::endpoint_device(&mut sysctl::Kernel, DEVICE)?;
+        settle(netlink, &link, mtu)?;
         Ok(link.index)
     }
 

@@ -7,7 +7,7 @@ use weir_abi::node::config;
 use weir_api::status::Feature;
 use weir_net::{
     Netlink, PublicKey, Result,
-    netlink::{Link, WIREGUARD},
+    netlink::{Link, LinkChange, WIREGUARD},
 };
 
 use super::{endpoints::write_by_rename, overlay, wireguard};
@@ -15,7 +15,7 @@ use crate::{
     compile::{route::Desired, wireguard::Encryption},
     config::Config,
     dataplane::attach::Role,
-    node::wireguard_key,
+    node::{sysctl, wireguard_key},
 };
 
 pub use super::wireguard::PUBLIC_FILE as PUBLIC_KEY_FILE;
@@ -27,6 +27,24 @@ pub fn is_ours(link: &Link) -> bool {
         wireguard::DEVICE => link.kind.as_deref() == Some(WIREGUARD),
         _ => false,
     }
+}
+
+/// Brings a device up, with this MTU where that is known, and its sysctls to what Weir's devices have.
+///
+/// # Errors
+/// Netlink's, or a sysctl's.
+pub(super) fn settle(netlink: &Netlink, link: &Link, mtu: Option<u32>) -> Result<()> {
+    let mtu = mtu.filter(|mtu| *mtu != link.mtu);
+    if mtu.is_some() || !link.up {
+        let up = (!link.up).then_some(true);
+        let change = LinkChange {
+            up,
+            mtu,
+            ..LinkChange::default()
+        };
+        netlink.set_link(link.index, change)?;
+    }
+    sysctl::endpoint_device(&mut sysctl::Kernel, &link.name)
 }
 
 /// The device of `--mode` and `--encryption`.

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use weir_net::{
     Netlink, PrivateKey, PublicKey, Result,
-    netlink::{LinkChange, WIREGUARD, Wireguard, WireguardPeer},
+    netlink::{WIREGUARD, Wireguard, WireguardPeer},
 };
 
-use crate::{compile::wireguard::diff_peers, node::sysctl};
+use super::tunnel::settle;
+use crate::compile::wireguard::diff_peers;
 
 /// The device's name on every node.
 pub const DEVICE: &str = "weir-wireguard";
@@ -51,17 +52,7 @@ impl Device {
             // The kernel makes the public key of it.
             device = wireguard.device(DEVICE)?;
         }
-        let mtu = mtu.filter(|mtu| *mtu != link.mtu);
-        if mtu.is_some() || !link.up {
-            let up = (!link.up).then_some(true);
-            let change = LinkChange {
-                up,
-                mtu,
-                ..LinkChange::default()
-            };
-            netlink.set_link(link.index, change)?;
-        }
-        sysctl::endpoint_device(&mut sysctl::Kernel, DEVICE)?;
+        settle(netlink, &link, mtu)?;
         Ok((link.index, device.public_key))
     }
 

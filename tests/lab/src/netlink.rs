@@ -70,14 +70,7 @@ pub fn add_bridge(name: &str, mtu: u32) -> Result<()> {
 /// The kernel's.
 pub fn add_uplink(name: &str, peer: &str, peer_ns: &Path, bridge: &str, mtu: u32) -> Result<()> {
     let netlink = Netlink::open()?;
-    netlink.create_veth(&Veth {
-        name,
-        mac: None,
-        peer_name: peer,
-        peer_ns: &NetNs::open(peer_ns)?,
-        peer_mac: None,
-        mtu,
-    })?;
+    add_veth(&netlink, name, peer, peer_ns, mtu)?;
     let master = Some(netlink.link(bridge)?.index);
     let change = LinkChange {
         up: Some(true),
@@ -93,16 +86,20 @@ pub fn add_uplink(name: &str, peer: &str, peer_ns: &Path, bridge: &str, mtu: u32
 /// # Errors
 /// The kernel's.
 pub fn add_cable(name: &str, peer: &str, peer_ns: &Path, mtu: u32) -> Result<()> {
-    let netlink = Netlink::open()?;
-    netlink.create_veth(&Veth {
+    add_veth(&Netlink::open()?, name, peer, peer_ns, mtu)?;
+    raise(name)
+}
+
+/// Both ends down.
+fn add_veth(netlink: &Netlink, name: &str, peer: &str, peer_ns: &Path, mtu: u32) -> Result<()> {
+    Ok(netlink.create_veth(&Veth {
         name,
         mac: None,
         peer_name: peer,
         peer_ns: &NetNs::open(peer_ns)?,
         peer_mac: None,
         mtu,
-    })?;
-    raise(name)
+    })?)
 }
 
 /// Adds an address, usable at once (no duplicate address detection).
