@@ -168,6 +168,17 @@ impl Control {
         }
     }
 
+    /// Ends the record of what arrives, which costs each packet a copy.
+    ///
+    /// # Errors
+    /// When the server is gone.
+    pub fn stop_recording(&self) -> Result<()> {
+        match self.call(Command::StopRecording)? {
+            Answer::NotRecording => Ok(()),
+            other => bail!("{}: {other:?}", self.name),
+        }
+    }
+
     /// Begins an exchange.
     ///
     /// # Errors

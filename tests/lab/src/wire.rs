@@ -264,6 +264,8 @@ pub enum Command {
     Ping(Ping),
     /// Report what arrived.
     Seen,
+    /// Close the packet socket: each packet costs a copy of it.
+    StopRecording,
     /// Begin an exchange; answered when it has been stopped or has failed.
     Exchange(Exchange),
     /// Begin a load; answered when it has been stopped or has ended.
@@ -293,6 +295,8 @@ pub enum Answer {
     Probe(Outcome),
     /// Answer to `Seen`, sorted.
     Seen(Vec<Seen>),
+    /// Answer to `StopRecording`.
+    NotRecording,
     /// Outcome of `Exchange`.
     Exchange(ExchangeReport),
     /// Outcome of `Load`.

@@ -50,6 +50,7 @@ impl End {
         let outside = run_in(&node.net_only(), || {
             Ok(Netlink::open()?.link_by_index(index)?)
         })?;
+        control.stop_recording()?;
         Ok(Self {
             node,
             address,

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
 
 use crate::wire::{Proto, Seen};
 
@@ -32,8 +33,9 @@ impl Record {
     }
 }
 
-/// Opens the packet socket and records in the background; with `only`, what is for that address.
-pub fn start(record: Record, only: Option<IpAddr>) -> io::Result<()> {
+/// Opens the packet socket and records in the background, until the task that this returns is aborted;
+/// with `only`, what is for that address.
+pub fn start(record: Record, only: Option<IpAddr>) -> io::Result<JoinHandle<()>> {
     let kind = libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     let every = i32::from((libc::ETH_P_ALL as u16).to_be());
     // SAFETY: a system call without pointers; the number it returns is ours alone.
@@ -45,7 +47,7 @@ pub fn start(record: Record, only: Option<IpAddr>) -> io::Result<()> {
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     // SAFETY: an OwnedFd names the same open socket until it is dropped.
     let socket = unsafe { AsyncFd::register(socket) }?;
-    tokio::spawn(async move {
+    Ok(tokio::spawn(async move {
         let mut buffer = [0; 256];
         while let Ok(mut ready) = socket.readable().await {
             if let Ok(Ok(Some(length))) = ready.try_io(|fd| receive(fd.get_ref(), &mut buffer))
@@ -55,8 +57,7 @@ pub fn start(record: Record, only: Option<IpAddr>) -> io::Result<()> {
                 record.add(seen);
             }
         }
-    });
-    Ok(())
+    }))
 }
 
 /// Length of the next packet that came in for this host; none for one that it sent or that only

@@ -19,6 +19,7 @@ use anyhow::{Context, Result};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::wire::{Answer, Command, Request, Response};
 
@@ -31,6 +32,8 @@ struct Shared {
     name: String,
     /// What the packet socket saw.
     seen: capture::Record,
+    /// What reads that socket, until it is told to stop.
+    recorder: Mutex<Option<JoinHandle<()>>>,
     /// The one address it listens on and probes from; none for all.
     bind: Option<IpAddr>,
     /// Stop signals of running exchanges.
@@ -61,15 +64,17 @@ async fn serve(name: String, bind: Option<IpAddr>) -> Result<()> {
     let control = UnixStream::from_std(control).context("standard input is not a socket")?;
     let (reader, mut writer) = control.into_split();
 
+    let seen = capture::Record::default();
+    let recorder = capture::start(seen.clone(), bind).context("opening a packet socket")?;
     let shared = Arc::new(Shared {
         name,
         bind,
-        seen: capture::Record::default(),
+        seen,
+        recorder: Mutex::new(Some(recorder)),
         exchanges: Mutex::new(HashMap::new()),
         draining: AtomicBool::new(false),
         probes: Semaphore::new(PROBES_AT_ONCE),
     });
-    capture::start(shared.seen.clone(), bind).context("opening a packet socket")?;
     crate::spawn::release_output()?;
 
     let (answers, mut queue) = mpsc::unbounded_channel::<Response>();
@@ -119,6 +124,15 @@ async fn handle(shared: &Arc<Shared>, id: u64, command: Command) -> Answer {
             Answer::Probe(ping::run(ping, shared.bind).await)
         }
         Command::Seen => Answer::Seen(shared.seen.list()),
+        Command::StopRecording => {
+            let recorder = shared.recorder.lock().ok().and_then(|mut r| r.take());
+            if let Some(recorder) = recorder {
+                recorder.abort();
+                // Aborted, and with it its socket closed.
+                let _ = recorder.await;
+            }
+            Answer::NotRecording
+        }
         Command::Exchange(exchange) => {
             Answer::Exchange(stream::run(exchange, stop_signal(shared, id)).await)
         }
