@@ -26,6 +26,8 @@ static ENDPOINTS_MAP: HashMap<u32, Endpoint> =
 #[map(name = "LOCAL_PODS")]
 static LOCAL_PODS_MAP: HashMap<Addr, Endpoint> =
     HashMap::with_max_entries(2 * MAX_ENDPOINTS, BPF_F_NO_PREALLOC);
+#[map(name = "INCARNATIONS")]
+static INCARNATIONS_MAP: Array<Endpoint> = Array::with_max_entries(MAX_ENDPOINTS, BPF_F_MMAPABLE);
 #[map(name = "POLICY_SLOTS")]
 static POLICY_SLOTS_MAP: Array<PolicySlot> = Array::with_max_entries(MAX_ENDPOINTS, BPF_F_MMAPABLE);
 #[map(name = "PEERS")]
@@ -89,31 +91,30 @@ pub struct Sender {
     /// Its address of the family that was asked for.
     pub addr: Addr,
     /// See [`Endpoint`].
-    pub incarnation: u32,
+    pub ifindex: u32,
     /// See [`Endpoint`].
     pub slot: u32,
 }
 
-/// The pod whose host interface this is, read in place.
+/// The pod with this incarnation, read in place.
 #[inline(always)]
-pub fn sender(ifindex: u32, v4: bool) -> Option<Sender> {
-    let found = ENDPOINTS_MAP.get_ptr(ifindex)?;
+pub fn sender(incarnation: u32, v4: bool) -> Option<Sender> {
+    let found = incarnate(incarnation)?;
     // SAFETY: a map value, valid memory until the program ends; volatile, as the key is compared last.
     unsafe {
-        let addr = if v4 { &raw const (*found).addr4 } else { &raw const (*found).addr6 };
         let sender = Sender {
-            addr: addr.read_volatile(),
-            incarnation: (&raw const (*found).incarnation).read_volatile(),
+            addr: addr_of(found, v4).read_volatile(),
+            ifindex: (&raw const (*found).ifindex).read_volatile(),
             slot: (&raw const (*found).slot).read_volatile(),
         };
-        ((&raw const (*found).ifindex).read_volatile() == ifindex).then_some(sender)
+        is_still(found, incarnation).then_some(sender)
     }
 }
 
 /// What the short way must know of a pod that receives.
 pub struct Receiver {
-    /// See [`Endpoint`].
-    pub incarnation: u32,
+    /// Its address of the family that was asked for.
+    pub addr: Addr,
     /// See [`Endpoint`].
     pub slot: u32,
     /// See [`Endpoint`].
@@ -124,22 +125,41 @@ pub struct Receiver {
     pub macs: [u32; 3],
 }
 
-/// The pod of this node that has the address, read in place.
+/// The pod with this incarnation, read in place.
 #[inline(always)]
-pub fn receiver(addr: &Addr) -> Option<Receiver> {
-    let found = LOCAL_PODS_MAP.get_ptr(addr)?;
+pub fn receiver(incarnation: u32, v4: bool) -> Option<Receiver> {
+    let found = incarnate(incarnation)?;
     // SAFETY: as above. The two MAC addresses are three words.
     unsafe {
         let receiver = Receiver {
-            incarnation: (&raw const (*found).incarnation).read_volatile(),
+            addr: addr_of(found, v4).read_volatile(),
             slot: (&raw const (*found).slot).read_volatile(),
             ifindex: (&raw const (*found).ifindex).read_volatile(),
             mtu: (&raw const (*found).mtu).read_volatile(),
             macs: (&raw const (*found).pod_mac).cast::<[u32; 3]>().read_volatile(),
         };
-        let last = if addr.is_v4() { &raw const (*found).addr4 } else { &raw const (*found).addr6 };
-        (last.read_volatile() == *addr).then_some(receiver)
+        is_still(found, incarnation).then_some(receiver)
     }
+}
+
+/// The element that is an incarnation's, if it has it: the agent gives it to another one only by way of 0.
+#[inline(always)]
+fn incarnate(incarnation: u32) -> Option<*const Endpoint> {
+    let found = INCARNATIONS_MAP.get_ptr(Endpoint::place(incarnation))?;
+    is_still(found, incarnation).then_some(found)
+}
+
+#[inline(always)]
+fn is_still(found: *const Endpoint, incarnation: u32) -> bool {
+    // SAFETY: a map value is valid memory until the program ends.
+    let there = unsafe { (&raw const (*found).incarnation).read_volatile() };
+    there == incarnation && there != 0
+}
+
+#[inline(always)]
+fn addr_of(found: *const Endpoint, v4: bool) -> *const Addr {
+    // SAFETY: as above; nothing is read.
+    unsafe { if v4 { &raw const (*found).addr4 } else { &raw const (*found).addr6 } }
 }
 
 /// The host interface of the pod of this node that has the address; 0 if none has it.

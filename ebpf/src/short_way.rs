@@ -45,17 +45,20 @@ pub fn from_pod(ctx: &TcContext) -> u32 {
     let Some(head) = Head::read(ctx, skb) else {
         return NOT_HERE;
     };
-    let Some(pod) = maps::sender(skb.ifindex(), head.v4) else {
-        return NOT_HERE;
-    };
     let Some(flow) = Flow::of(&head) else {
         return NOT_HERE;
     };
-    if pod.addr != head.tuple.src || !flow.sender.stands(&flow, pod.incarnation, pod.slot) {
+    let Some(pod) = maps::sender(flow.sender.incarnation, head.v4) else {
+        return NOT_HERE;
+    };
+    if pod.ifindex != skb.ifindex()
+        || pod.addr != head.tuple.src
+        || !flow.sender.allows(&flow, pod.slot)
+    {
         return NOT_HERE;
     }
-    if let Some(to) = maps::receiver(&head.tuple.dst) {
-        return deliver(skb, head, &flow, &to);
+    if flow.receiver.incarnation != 0 {
+        return deliver(ctx, skb, head, &flow);
     }
     let uplink = flow.way.uplink(flow.tag, generation());
     if uplink == 0 || head.ttl <= 1 {
@@ -69,7 +72,7 @@ pub fn from_pod(ctx: &TcContext) -> u32 {
         return NOT_HERE;
     }
     let dst = head.tuple.dst;
-    if head.forward(skb).is_err() {
+    if head.forward(ctx, skb).is_err() {
         return Outcome::drop(Counter::DropInternal).code();
     }
     if !overlay::is_told(uplink) {
@@ -119,31 +122,32 @@ fn from_outside(ctx: &TcContext, by_overlay: bool) -> u32 {
         let to_node = maps::is_node_addr(&head.tuple.dst) && !maps::is_node_addr(&head.tuple.src);
         return if to_node { Outcome::Stack.code() } else { NOT_HERE };
     }
-    let Some(to) = maps::receiver(&head.tuple.dst) else {
-        return NOT_HERE;
-    };
     let Some(flow) = Flow::of(&head) else {
         return NOT_HERE;
     };
-    if by_overlay && !overlay::comes_from(skb, &head.tuple.src) {
-        return NOT_HERE;
-    }
     if flow.way.uplink(flow.tag, generation()) != skb.ifindex() {
         return NOT_HERE;
     }
-    deliver(skb, head, &flow, &to)
+    if by_overlay && !overlay::comes_from(skb, &head.tuple.src) {
+        return NOT_HERE;
+    }
+    deliver(ctx, skb, head, &flow)
 }
 
 /// Into a pod of this node.
 #[inline(always)]
-fn deliver(skb: Skb, head: Head, flow: &Flow, to: &maps::Receiver) -> u32 {
-    if !flow.receiver.stands(flow, to.incarnation, to.slot)
+fn deliver(ctx: &TcContext, skb: Skb, head: Head, flow: &Flow) -> u32 {
+    let Some(to) = maps::receiver(flow.receiver.incarnation, head.v4) else {
+        return NOT_HERE;
+    };
+    if to.addr != head.tuple.dst
+        || !flow.receiver.allows(flow, to.slot)
         || head.ttl <= 1
         || head.size(skb) > to.mtu
     {
         return NOT_HERE;
     }
-    if head.deliver(skb, &to.macs).is_err() {
+    if head.deliver(ctx, skb, &to.macs).is_err() {
         return Outcome::drop(Counter::DropInternal).code();
     }
     skb.clear_marks();
@@ -166,12 +170,10 @@ struct End {
 }
 
 impl End {
-    /// Whether the pod is still the flow's and lets it pass.
+    /// Whether the pod, whose policy is in that slot, lets the flow pass.
     #[inline(always)]
-    fn stands(&self, flow: &Flow, incarnation: u32, slot: u32) -> bool {
-        self.incarnation == incarnation
-            && self.stamp.tag() == flow.tag & Stamp::TAG_BITS
-            && policy::allows(self.stamp, slot)
+    fn allows(&self, flow: &Flow, slot: u32) -> bool {
+        self.stamp.tag() == flow.tag & Stamp::TAG_BITS && policy::allows(self.stamp, slot)
     }
 }
 

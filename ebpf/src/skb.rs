@@ -123,6 +123,15 @@ impl Skb {
         })
     }
 
+    /// Keeps the device's checksum over the whole packet right (CHECKSUM_COMPLETE) after 16 bits at an even
+    /// place were changed that no checksum in the packet balances.
+    #[inline(always)]
+    pub fn checksum_changed(self, old: u16, new: u16) {
+        let difference = !old as u32 + new as u32;
+        // SAFETY: scalars only. It fails where there is no such sum.
+        unsafe { bpf::bpf_csum_update(self.0, difference) };
+    }
+
     /// Corrects a transport checksum for a change of the pseudo header.
     #[inline(always)]
     pub fn checksum_pseudo(

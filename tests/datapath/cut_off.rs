@@ -25,7 +25,7 @@ use weir_worlds::{Rng, World};
 
 use crate::rig::object;
 
-const BPFFS: &str = "/tmp/weir-pins";
+pub const BPFFS: &str = "/tmp/weir-pins";
 /// The maps that policy lives in, small.
 const MAPS: &[(&str, u32)] = &[
     (map::IDS, 4096),
@@ -37,6 +37,7 @@ const MAPS: &[(&str, u32)] = &[
     (map::POLICY_SLOTS, 64),
     (map::ENDPOINTS, 64),
     (map::LOCAL_PODS, 64),
+    (map::INCARNATIONS, map::MAX_ENDPOINTS),
 ];
 const PORTS: [(u8, u16); 4] = [(6, 80), (6, 5432), (17, 53), (1, 0)];
 /// Who the endpoints' peers are: pods, one that is to come, and addresses in and out of blocks.
@@ -61,7 +62,7 @@ const PEERS: &[&str] = &[
 ];
 
 /// Runs a test in a mount namespace of its own, with a bpffs that is gone with it.
-fn with_pins(test: impl FnOnce() + Send + 'static) {
+pub fn with_pins(test: impl FnOnce() + Send + 'static) {
     let body = move || {
         unshare(CloneFlags::CLONE_NEWNS).expect("unshare(CLONE_NEWNS): this test needs root");
         let none = None::<&str>;

@@ -20,6 +20,7 @@ mod fragments_nat;
 mod grow;
 mod hostile;
 mod icmp;
+mod incarnations;
 mod live;
 mod malformed;
 mod masquerade;

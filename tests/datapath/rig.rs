@@ -89,6 +89,8 @@ pub struct Node {
     pub if_b: u32,
     pub if_uplink: u32,
     pub if_overlay: u32,
+    /// The pods that packets of established flows come from and go to.
+    adopted: Vec<Endpoint>,
 }
 
 /// Runs a test inside a namespace of its own. The namespace has no name: it is gone with the thread,
@@ -175,6 +177,7 @@ impl Node {
             if_b: ifindex("weirb"),
             if_uplink: ifindex("weirup"),
             if_overlay: ifindex("weirov"),
+            adopted: Vec::new(),
         };
         node.wire();
         node
@@ -202,6 +205,17 @@ impl Node {
         for addr in [endpoint.addr4, endpoint.addr6] {
             self.map("LOCAL_PODS").insert(addr, endpoint, 0).unwrap();
         }
+        let old = |e: &mut Endpoint| e.ifindex == endpoint.ifindex || e.addr4 == endpoint.addr4;
+        let olds: Vec<Endpoint> = self.adopted.extract_if(.., old).collect();
+        self.adopted.push(endpoint);
+        let mut places = self.array::<Endpoint>("INCARNATIONS");
+        for old in olds {
+            let place = Endpoint::place(old.incarnation);
+            places.set(place, Endpoint::default(), 0).unwrap();
+        }
+        places
+            .set(Endpoint::place(endpoint.incarnation), endpoint, 0)
+            .unwrap();
     }
 
     pub fn pod_a(&self) -> Endpoint {

@@ -52,7 +52,7 @@ pub fn content(name: &str, map: &Map) -> Result<Option<Content>> {
     let content = match name {
         map::ENDPOINTS => hash::<u32, Endpoint>(map),
         map::LOCAL_PODS => hash::<Addr, Endpoint>(map),
-        map::POLICY_SLOTS => mapped(map),
+        map::POLICY_SLOTS | map::INCARNATIONS => mapped(map),
         map::PEERS => hash::<Addr, ClassId>(map),
         map::CIDRS => trie::<20, ClassId>(map),
         map::DECISIONS => hash::<DecisionKey, Decision>(map),

@@ -1,4 +1,4 @@
-//! `ENDPOINTS` and `LOCAL_PODS`, with a mirror of what the kernel holds: only differences are
+//! `ENDPOINTS`, `LOCAL_PODS` and `INCARNATIONS`, with a mirror of what the kernel holds: only differences are
 //! written.
 
 use std::collections::HashMap;
@@ -7,15 +7,17 @@ use weir_abi::{Addr, endpoint::Endpoint, map};
 
 use super::{
     Error,
+    incarnations::Incarnations,
     pins::Pins,
     table::{Table, Writes},
 };
 use crate::compile::endpoint::addresses;
 
-/// The two maps.
+/// The maps.
 pub struct EndpointMaps {
     endpoints: Table<u32, Endpoint>,
     local_pods: Table<Addr, Endpoint>,
+    incarnations: Incarnations,
     by_ifindex: HashMap<u32, Endpoint>,
     by_address: HashMap<Addr, Endpoint>,
 }
@@ -30,6 +32,7 @@ impl EndpointMaps {
         let local_pods: Table<Addr, Endpoint> = Table::open(pins, map::LOCAL_PODS, writes)?;
         let (by_ifindex, by_address) = (endpoints.entries()?, local_pods.entries()?);
         Ok(Self {
+            incarnations: Incarnations::open(pins, writes, &by_ifindex)?,
             endpoints,
             local_pods,
             by_ifindex,
@@ -47,25 +50,34 @@ impl EndpointMaps {
     /// # Errors
     /// The map is full, or the kernel's.
     pub fn set_device(&mut self, endpoint: &Endpoint) -> Result<(), Error> {
-        if self.by_ifindex.get(&endpoint.ifindex) != Some(endpoint) {
+        let old = self.by_ifindex.get(&endpoint.ifindex).copied();
+        if old != Some(*endpoint) {
+            self.end(old)?;
             self.endpoints.insert(&endpoint.ifindex, endpoint)?;
             self.by_ifindex.insert(endpoint.ifindex, *endpoint);
         }
         Ok(())
     }
 
-    /// Makes the endpoint's addresses local: after the programs are attached.
+    /// Makes the endpoint's addresses local: after the programs are attached. From then on it has flows.
     ///
     /// # Errors
     /// The map is full, or the kernel's.
     pub fn set_addresses(&mut self, endpoint: &Endpoint) -> Result<(), Error> {
         for address in addresses(endpoint) {
-            if self.by_address.get(&address) != Some(endpoint) {
+            let old = self.by_address.get(&address).copied();
+            if old != Some(*endpoint) {
+                self.end(old)?;
                 self.local_pods.insert(&address, endpoint)?;
                 self.by_address.insert(address, *endpoint);
             }
         }
-        Ok(())
+        self.incarnations.add(endpoint)
+    }
+
+    /// Ends the flows' short way to and from what stood in another's place.
+    fn end(&mut self, old: Option<Endpoint>) -> Result<(), Error> {
+        old.map_or(Ok(()), |old| self.incarnations.remove(old.incarnation))
     }
 
     /// Takes the endpoint's addresses away, unless they are another endpoint's by now.
@@ -73,6 +85,7 @@ impl EndpointMaps {
     /// # Errors
     /// The kernel's.
     pub fn remove_addresses(&mut self, endpoint: &Endpoint) -> Result<(), Error> {
+        self.incarnations.remove(endpoint.incarnation)?;
         for address in addresses(endpoint) {
             let same = |e: &Endpoint| e.incarnation == endpoint.incarnation;
             if self.by_address.get(&address).is_some_and(same) {

@@ -10,6 +10,7 @@ pub mod endpoints;
 mod error;
 pub mod features;
 pub mod filters;
+mod incarnations;
 mod links;
 pub mod live;
 pub mod load;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use weir_abi::{endpoint::Endpoint, map::MAX_ENDPOINTS};
 use weir_api::endpoint::AdoptRequest;
 
 /// (container, interface): what the runtime calls an attachment.
@@ -135,14 +136,15 @@ impl Endpoints {
                 "every policy slot is in use: this node has as many pods as Weir can serve",
             )
         })?;
+        let incarnation = self.next_apart();
         let record = Record {
             slot,
-            incarnation: self.next_incarnation,
+            incarnation,
             attachment,
             pod_uid,
         };
         let key = key(&record.attachment);
-        self.next_incarnation += 1;
+        self.next_incarnation = incarnation.saturating_add(1);
         self.records.insert(key.clone(), record.clone());
         if let Err(e) = self.save() {
             self.records.remove(&key);
@@ -150,6 +152,20 @@ impl Endpoints {
             return Err(e);
         }
         Ok(record)
+    }
+
+    /// The next incarnation whose place in `INCARNATIONS` is nobody's.
+    fn next_apart(&self) -> u32 {
+        let place = Endpoint::place;
+        let taken: BTreeSet<u32> = self
+            .records
+            .values()
+            .map(|r| place(r.incarnation))
+            .collect();
+        let all = (self.next_incarnation..=u32::MAX).take(MAX_ENDPOINTS as usize);
+        let apart = all.into_iter().find(|i| !taken.contains(&place(*i)));
+        // If there are as many records as places, there is no slot for one more.
+        apart.unwrap_or(self.next_incarnation)
     }
 
     /// Forgets a record, after nothing of it is in the kernel any more.
@@ -262,6 +278,21 @@ mod tests {
                 .incarnation,
             42
         );
+    }
+
+    #[test]
+    fn no_two_endpoints_that_are_there_share_a_place_among_the_incarnations() {
+        let dir = TempDir::new().unwrap();
+        let mut endpoints = load(&dir, "boot");
+        let mut adopt = |name: &str| {
+            let record = endpoints.adopt(request(name, 1, &["10.0.0.1"]), None);
+            let record = record.unwrap();
+            endpoints.next_incarnation += weir_abi::map::MAX_ENDPOINTS - 1;
+            record.incarnation
+        };
+        let (a, b, c) = (adopt("a"), adopt("b"), adopt("c"));
+        assert_eq!((b - a, c - b), (4097, 4097));
+        assert_eq!([a, b, c].map(Endpoint::place), [1, 2, 3]);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use crate::Addr;
 
-/// Value of `ENDPOINTS` (keyed by the host interface's index, a `u32`) and of `LOCAL_PODS` (keyed
-/// by [`Addr`]): what the programs must know of one pod's attachment.
+/// Value of `ENDPOINTS` (keyed by the host interface's index, a `u32`), of `LOCAL_PODS` (keyed
+/// by [`Addr`]) and of `INCARNATIONS`: what the programs must know of one pod's attachment.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Endpoint {
@@ -16,7 +16,8 @@ pub struct Endpoint {
     /// Index in `POLICY_SLOTS`.
     pub slot: u32,
     /// Rises with every endpoint of this node, never reused while conntrack may remember it: a
-    /// reused address inherits no flow.
+    /// reused address inherits no flow. Never 0 and, of endpoints that are there, never the same modulo
+    /// [`crate::map::MAX_ENDPOINTS`].
     pub incarnation: u32,
     /// Reserved, zero.
     pub flags: u32,
@@ -34,5 +35,14 @@ pub const GATEWAY_V4: Addr = Addr::from_v4([169, 254, 1, 1]);
 
 /// The gateway of every pod, IPv6 (`fe80::1`).
 pub const GATEWAY_V6: Addr = Addr::from_v6([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+
+impl Endpoint {
+    /// The element of `INCARNATIONS` that is an incarnation's.
+    #[inline(always)]
+    #[must_use]
+    pub const fn place(incarnation: u32) -> u32 {
+        incarnation % crate::map::MAX_ENDPOINTS
+    }
+}
 
 crate::pod!(Endpoint);

@@ -46,6 +46,9 @@ pub const MAX_FRAGMENTS: u32 = 1 << 13;
 
 /// `u32` interface index → [`crate::endpoint::Endpoint`].
 pub const ENDPOINTS: &str = "ENDPOINTS";
+/// Array of [`crate::endpoint::Endpoint`], `BPF_F_MMAPABLE`, indexed by the incarnation modulo
+/// [`MAX_ENDPOINTS`]: the endpoints that packets of established flows may come from and go to.
+pub const INCARNATIONS: &str = "INCARNATIONS";
 /// [`crate::Addr`] → [`crate::endpoint::Endpoint`].
 pub const LOCAL_PODS: &str = "LOCAL_PODS";
 /// Array of [`crate::policy::PolicySlot`], `BPF_F_MMAPABLE`.

@@ -58,16 +58,22 @@ const TCP_LEAST: u32 = 20;
 /// TCP's flags that change what is known of a connection.
 const UNUSUAL: u8 = tcp::SYN | tcp::FIN | tcp::RST;
 
-/// What a frame for a pod begins with, as far as it changes: MAC addresses, and in IPv4 all up to the
-/// header's checksum.
-#[repr(C)]
-struct Front {
-    macs: [u32; 3],
-    rest: [u16; 7],
+/// A frame's two MAC addresses.
+#[repr(C, packed(2))]
+struct Macs([u32; 3]);
+
+/// What changes in a frame's header of IPv4.
+#[repr(C, packed(2))]
+struct V4Life {
+    ttl: u8,
+    proto: u8,
+    check: u16,
 }
 
-/// Bytes of [`Front`] without what pads it.
-const FRONT: u32 = 26;
+/// Where it stands.
+const V4_LIFE: usize = ETH_LEN as usize + 8;
+/// Where IPv6's hop limit stands, with the next header before it.
+const V6_LIFE: usize = ETH_LEN as usize + 6;
 
 /// The headers of a packet that is not fragmented and has neither IP options nor extension headers.
 pub struct Head {
@@ -82,20 +88,31 @@ pub struct Head {
     ip_len: u32,
     /// Length of the IP and the transport header.
     headers: u32,
-    /// IPv4: the frame from the ethertype on, up to the checksum. IPv6: the last two are the payload's length,
-    /// and the next header and hop limit.
-    rest: [u16; 7],
 }
 
-/// A header in the frame, if all of it is in the linear part.
+/// A place in the frame, if all of it is in the linear part.
 #[inline(always)]
-fn at<T>(ctx: &TcContext, offset: usize) -> Option<&T> {
+fn place<T>(ctx: &TcContext, offset: usize) -> Option<*mut T> {
     let start = ctx.data() + offset;
     if start + size_of::<T>() > ctx.data_end() {
         return None;
     }
+    Some(start as *mut T)
+}
+
+/// A header to be read there.
+#[inline(always)]
+fn at<T>(ctx: &TcContext, offset: usize) -> Option<&T> {
     // SAFETY: in the frame, where every bit pattern is a header, and an even address is aligned.
-    Some(unsafe { &*(start as *const T) })
+    place(ctx, offset).map(|there| unsafe { &*there })
+}
+
+/// A header to be written there. What others hold as well (a clone) the kernel copies before a program begins
+/// that does so.
+#[inline(always)]
+fn at_mut<T>(ctx: &TcContext, offset: usize) -> Option<&mut T> {
+    // SAFETY: as above, and no other reference into the frame is alive.
+    place(ctx, offset).map(|there| unsafe { &mut *there })
 }
 
 impl Head {
@@ -129,15 +146,6 @@ impl Head {
             v4: true,
             ip_len: u16::from_be_bytes(h.total) as u32,
             headers: V4_LEN,
-            rest: [
-                h.ethertype,
-                u16::from_ne_bytes(h.version),
-                u16::from_ne_bytes(h.total),
-                h.id,
-                u16::from_ne_bytes(h.fragment),
-                u16::from_ne_bytes(h.life),
-                h.check,
-            ],
         };
         head.transport(ctx, skb)
     }
@@ -150,9 +158,6 @@ impl Head {
         if h.version[0] >> 4 != 6 || src.is_v4() || dst.is_v4() {
             return None;
         }
-        let mut rest = [0; 7];
-        rest[5] = u16::from_ne_bytes(h.payload);
-        rest[6] = u16::from_ne_bytes(h.life);
         let head = Self {
             tuple: Tuple {
                 src,
@@ -165,7 +170,6 @@ impl Head {
             v4: false,
             ip_len: V6_LEN + u16::from_be_bytes(h.payload) as u32,
             headers: V6_LEN,
-            rest,
         };
         head.transport(ctx, skb)
     }
@@ -224,51 +228,32 @@ impl Head {
         }
     }
 
-    /// One hop less, in IPv4 with the checksum that goes with it.
+    /// Writes what changes on the way to another node: one hop less.
     #[inline(always)]
-    fn age(&mut self) {
-        let [first, other] = self.rest[if self.v4 { 5 } else { 6 }].to_ne_bytes();
+    pub fn forward(&self, ctx: &TcContext, skb: Skb) -> Result<(), Failed> {
         if self.v4 {
-            let old = self.rest[5];
-            self.rest[5] = u16::from_ne_bytes([first.wrapping_sub(1), other]);
-            self.rest[6] = checksum::replace16(self.rest[6], old, self.rest[5]);
+            let life: &mut V4Life = at_mut(ctx, V4_LIFE).ok_or(Failed)?;
+            let old = u16::from_ne_bytes([self.ttl, self.proto.0]);
+            let new = u16::from_ne_bytes([self.ttl.wrapping_sub(1), self.proto.0]);
+            life.ttl = self.ttl.wrapping_sub(1);
+            // The header's checksum balances the change in a sum over the whole packet (CHECKSUM_COMPLETE).
+            life.check = checksum::replace16(life.check, old, new);
         } else {
-            self.rest[6] = u16::from_ne_bytes([first, other.wrapping_sub(1)]);
+            let life: &mut [u8; 2] = at_mut(ctx, V6_LIFE).ok_or(Failed)?;
+            let old = u16::from_ne_bytes(*life);
+            life[1] = self.ttl.wrapping_sub(1);
+            // No checksum in the header does.
+            skb.checksum_changed(old, u16::from_ne_bytes(*life));
         }
-    }
-
-    /// The last two of `rest`, as they stand in the frame.
-    #[inline(always)]
-    fn changed(&self) -> [u32; 1] {
-        let [a, b] = self.rest[5].to_ne_bytes();
-        let [c, d] = self.rest[6].to_ne_bytes();
-        [u32::from_ne_bytes([a, b, c, d])]
-    }
-
-    /// Writes what changes on the way to another node.
-    #[inline(always)]
-    pub fn forward(mut self, skb: Skb) -> Result<(), Failed> {
-        self.age();
-        if self.v4 {
-            skb.store_words(ETH_LEN + 8, &self.changed())
-        } else {
-            // No checksum in the header balances it.
-            skb.store_summed(ETH_LEN + 4, &self.changed())
-        }
+        Ok(())
     }
 
     /// Writes what changes on the way into a pod.
     #[inline(always)]
-    pub fn deliver(mut self, skb: Skb, macs: &[u32; 3]) -> Result<(), Failed> {
-        self.age();
-        if !self.v4 {
-            skb.store_words(0, macs)?;
-            return skb.store_summed(ETH_LEN + 4, &self.changed());
-        }
-        let front = Front {
-            macs: *macs,
-            rest: self.rest,
-        };
-        skb.store_from(0, (&raw const front).cast(), FRONT)
+    pub fn deliver(&self, ctx: &TcContext, skb: Skb, macs: &[u32; 3]) -> Result<(), Failed> {
+        self.forward(ctx, skb)?;
+        let front: &mut Macs = at_mut(ctx, 0).ok_or(Failed)?;
+        front.0 = *macs;
+        Ok(())
     }
 }
