@@ -56,8 +56,8 @@ fn entry(key: &CtKey) -> Option<&'static mut CtEntry> {
 
 /// The entry of an established flow, in place: another flow may get the element at any time.
 #[inline(always)]
-pub fn established(key: &CtKey) -> Option<*const CtEntry> {
-    ESTABLISHED.get_ptr(key)
+pub fn established(key: &CtKey) -> Option<*mut CtEntry> {
+    ESTABLISHED.get_ptr_mut(key)
 }
 
 #[inline(always)]

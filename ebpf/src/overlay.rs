@@ -18,11 +18,11 @@ use crate::skb::{Failed, Skb};
 use crate::{dry_run, maps};
 
 /// Number of the one network that all nodes share (VXLAN's and Geneve's VNI).
-const VNI: u32 = 0x57;
+pub const VNI: u32 = 0x57;
 
 /// A frame's first 12 bytes inside the overlay: to the address that every node's device has
 /// (`weir_abi::node::OVERLAY_MAC`), from another one: a device drops what comes from its own.
-const MACS: [u32; 3] = {
+pub const MACS: [u32; 3] = {
     let [a, b, c, d, e, f] = weir_abi::node::OVERLAY_MAC;
     [
         u32::from_ne_bytes([a, b, c, d]),
@@ -137,6 +137,18 @@ const PACKED: u32 = 0x5700_0000;
 pub fn is_told(ifindex: u32) -> bool {
     let word = maps::config_word(config::OVERLAY);
     word as u32 == ifindex && word & config::OVERLAY_IS_TOLD != 0
+}
+
+/// Whether the programs may pack and unpack in the device's place.
+#[inline(always)]
+pub fn is_vxlan() -> bool {
+    maps::config_word(config::OVERLAY) & config::OVERLAY_IS_VXLAN != 0
+}
+
+/// The overlay's UDP port.
+#[inline(always)]
+pub fn port() -> u16 {
+    (maps::config_word(config::OVERLAY) >> 32) as u16
 }
 
 /// Sends a packet through the device to the node that has the address, or whose pod has: its only hop there is

@@ -6,18 +6,22 @@
 //! keeps the flow's entry up to date. Facts are read in place and not copied; what is read is checked against
 //! its key, or the flow's tag, afterwards (see [`crate::conntrack`] and [`crate::maps`] for why).
 
+mod flow;
 mod head;
+mod vxlan;
 
 use aya_ebpf::programs::TcContext;
-use weir_abi::conntrack::{CtEntry, CtKey, Stamp, Way, flags, seen};
+use weir_abi::conntrack::flags;
 use weir_abi::counter::Counter;
 use weir_abi::node::config;
 
 use crate::outcome::Outcome;
 use crate::skb::{PACKET_HOST, Skb};
 use crate::scratch::{Hook, Scratch, Target};
-use crate::{atomic, conntrack, dry_run, maps, overlay, policy, state};
+use crate::{atomic, conntrack, dry_run, maps, overlay};
+use flow::Flow;
 use head::Head;
+use vxlan::Packed;
 
 /// Unset before load (`override_global`): all packets go the whole way, to show that it is the same one.
 #[unsafe(no_mangle)]
@@ -42,7 +46,7 @@ pub fn from_pod(ctx: &TcContext) -> u32 {
     if !is_on() || skb.vlan_present() != 0 {
         return NOT_HERE;
     }
-    let Some(head) = Head::read(ctx, skb) else {
+    let Some(head) = Head::read::<0>(ctx, skb) else {
         return NOT_HERE;
     };
     let Some(flow) = Flow::of(&head) else {
@@ -51,7 +55,8 @@ pub fn from_pod(ctx: &TcContext) -> u32 {
     let Some(pod) = maps::sender(flow.sender.incarnation, head.v4) else {
         return NOT_HERE;
     };
-    if pod.ifindex != skb.ifindex()
+    if !flow.is_up_to_date()
+        || pod.ifindex != skb.ifindex()
         || pod.addr != head.tuple.src
         || !flow.sender.allows(&flow, pod.slot)
     {
@@ -71,8 +76,11 @@ pub fn from_pod(ctx: &TcContext) -> u32 {
     {
         return NOT_HERE;
     }
+    if overlay::is_told(uplink) && vxlan::send(ctx, skb, uplink, &head).is_ok() {
+        return Outcome::redirected(Counter::Forwarded).code();
+    }
     let dst = head.tuple.dst;
-    if head.forward(ctx, skb).is_err() {
+    if head.forward::<0>(ctx, skb).is_err() {
         return Outcome::drop(Counter::DropInternal).code();
     }
     if !overlay::is_told(uplink) {
@@ -102,7 +110,7 @@ pub fn to_uplink(ctx: &TcContext) -> u32 {
     if !is_on() || !overlay::is_on() {
         return NOT_HERE;
     }
-    match Head::read(ctx, skb) {
+    match Head::read::<0>(ctx, skb) {
         Some(head) if head.is_packed() => Outcome::Stack.code(),
         _ => NOT_HERE,
     }
@@ -115,17 +123,21 @@ fn from_outside(ctx: &TcContext, by_overlay: bool) -> u32 {
     if !is_on() || skb.pkt_type() != PACKET_HOST || skb.vlan_present() != 0 {
         return NOT_HERE;
     }
-    let Some(head) = Head::read(ctx, skb) else {
+    let Some(head) = Head::read::<0>(ctx, skb) else {
         return NOT_HERE;
     };
     if !by_overlay && head.is_packed() {
         let to_node = maps::is_node_addr(&head.tuple.dst) && !maps::is_node_addr(&head.tuple.src);
-        return if to_node { Outcome::Stack.code() } else { NOT_HERE };
+        if !to_node {
+            return NOT_HERE;
+        }
+        // What is not delivered at once the device unpacks, and it is met there.
+        return unpacked(ctx, skb, &head).unwrap_or(Outcome::Stack.code());
     }
     let Some(flow) = Flow::of(&head) else {
         return NOT_HERE;
     };
-    if flow.way.uplink(flow.tag, generation()) != skb.ifindex() {
+    if !flow.is_up_to_date() || flow.way.uplink(flow.tag, generation()) != skb.ifindex() {
         return NOT_HERE;
     }
     if by_overlay && !overlay::comes_from(skb, &head.tuple.src) {
@@ -134,19 +146,52 @@ fn from_outside(ctx: &TcContext, by_overlay: bool) -> u32 {
     deliver(ctx, skb, head, &flow)
 }
 
+/// A packed packet, if it is one that the overlay's device would hand to [`from_overlay`], and that would deliver
+/// it. Nothing of a flow may overtake what is in the device's queue: so this leaves no packet to the device because
+/// of the time, and all for some seconds once a train of segments has gone there.
+#[inline(always)]
+fn unpacked(ctx: &TcContext, skb: Skb, outer: &Head) -> Option<u32> {
+    let packed = Packed::read(ctx, skb, outer)?;
+    let head = &packed.head;
+    let flow = Flow::of(head)?;
+    if skb.gso_size() != 0 {
+        flow.note_train();
+        return None;
+    }
+    if flow.is_in_trains()
+        || flow.way.uplink(flow.tag, generation()) != overlay::ifindex()
+        || !packed.is_from_owner()
+    {
+        return None;
+    }
+    let to = receiver(skb, head, &flow)?;
+    packed.unpack(skb).ok()?;
+    flow.bring_up_to_date();
+    Some(into_pod(ctx, skb, head, &to))
+}
+
 /// Into a pod of this node.
 #[inline(always)]
 fn deliver(ctx: &TcContext, skb: Skb, head: Head, flow: &Flow) -> u32 {
-    let Some(to) = maps::receiver(flow.receiver.incarnation, head.v4) else {
-        return NOT_HERE;
-    };
-    if to.addr != head.tuple.dst
-        || !flow.receiver.allows(flow, to.slot)
-        || head.ttl <= 1
-        || head.size(skb) > to.mtu
-    {
-        return NOT_HERE;
+    match receiver(skb, &head, flow) {
+        Some(to) => into_pod(ctx, skb, &head, &to),
+        None => NOT_HERE,
     }
+}
+
+/// The pod of this node that a packet may be delivered to.
+#[inline(always)]
+fn receiver(skb: Skb, head: &Head, flow: &Flow) -> Option<maps::Receiver> {
+    let to = maps::receiver(flow.receiver.incarnation, head.v4)?;
+    let may = to.addr == head.tuple.dst
+        && flow.receiver.allows(flow, to.slot)
+        && head.ttl > 1
+        && head.size(skb) <= to.mtu;
+    may.then_some(to)
+}
+
+#[inline(always)]
+fn into_pod(ctx: &TcContext, skb: Skb, head: &Head, to: &maps::Receiver) -> u32 {
     if head.deliver(ctx, skb, &to.macs).is_err() {
         return Outcome::drop(Counter::DropInternal).code();
     }
@@ -159,75 +204,6 @@ fn deliver(ctx: &TcContext, skb: Skb, head: Head, flow: &Flow) -> u32 {
 #[inline(always)]
 pub fn generation() -> u32 {
     maps::config_word(config::GENERATION) as u32
-}
-
-/// What the flow's entry says of one end.
-struct End {
-    /// The pod there, see [`CtEntry::initiator`]; 0 for none of this node.
-    incarnation: u32,
-    /// The verdict there.
-    stamp: Stamp,
-}
-
-impl End {
-    /// Whether the pod, whose policy is in that slot, lets the flow pass.
-    #[inline(always)]
-    fn allows(&self, flow: &Flow, slot: u32) -> bool {
-        self.stamp.tag() == flow.tag & Stamp::TAG_BITS && policy::allows(self.stamp, slot)
-    }
-}
-
-/// A flow in its usual state.
-struct Flow {
-    sender: End,
-    receiver: End,
-    way: Way,
-    tag: u32,
-}
-
-impl Flow {
-    /// The packet's, if this packet changes nothing of it.
-    #[inline(always)]
-    fn of(head: &Head) -> Option<Self> {
-        let (key, from_high) = CtKey::sorted(&head.tuple, head.proto);
-        let entry: *const CtEntry = conntrack::established(&key)?;
-        // SAFETY: a map value, valid memory until the program ends; volatile keeps the order in which the
-        // tag is read first and last.
-        unsafe {
-            let tag = (&raw const (*entry).tag).read_volatile();
-            let was = (&raw const (*entry).seen).read_volatile();
-            let bits = (&raw const (*entry).flags).read_volatile();
-            let original = (bits & flags::INITIATOR_HIGH != 0) == from_high;
-            let usual = bits & !flags::INITIATOR_HIGH == 0
-                && was & seen::REPLY != 0
-                && state::advance(was, head.proto, original, head.tcp_flags) == was
-                && (&raw const (*entry).version).read_volatile() == CtEntry::VERSION
-                && (&raw const (*entry).last_seen).read_volatile() == conntrack::now();
-            let initiator = End {
-                incarnation: (&raw const (*entry).initiator).read_volatile(),
-                stamp: (&raw const (*entry).egress).read_volatile(),
-            };
-            let responder = End {
-                incarnation: (&raw const (*entry).responder).read_volatile(),
-                stamp: (&raw const (*entry).ingress).read_volatile(),
-            };
-            let way = (&raw const (*entry).way).read_volatile();
-            if !usual || (&raw const (*entry).tag).read_volatile() != tag {
-                return None;
-            }
-            let (sender, receiver) = if original {
-                (initiator, responder)
-            } else {
-                (responder, initiator)
-            };
-            Some(Self {
-                sender,
-                receiver,
-                way,
-                tag,
-            })
-        }
-    }
 }
 
 /// Notes the way of a tracked flow's packet from a pod to another node's, if the tables say it and nothing

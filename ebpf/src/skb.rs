@@ -3,6 +3,7 @@
 //! All access is by copying helpers, which take any offset and check it themselves: no packet
 //! pointer has to survive a helper call, and a packet need not be linear.
 
+mod fib;
 mod tunnel;
 
 use core::mem::MaybeUninit;
@@ -238,40 +239,6 @@ impl Skb {
         unsafe { bpf::bpf_redirect(ifindex, flags) };
     }
 
-    /// The interface by which the kernel's routes would send a packet that came in by `ifindex` from
-    /// `src` to `dst`; 0 if there is no such route.
-    #[inline(always)]
-    pub fn routed_by(self, ifindex: u32, src: &Addr, dst: &Addr) -> u32 {
-        let mut ask = FibLookup::between(ifindex, src, dst);
-        let code = self.ask_fib(&mut ask);
-        if matches!(code, FIB_SUCCESS | FIB_NO_NEIGHBOUR | FIB_TOO_BIG) {
-            ask.ifindex
-        } else {
-            0
-        }
-    }
-
-    /// The MTU of the way of a packet that came in by `ifindex` from `src` to `dst`, with what routers
-    /// have said of it; 0 if there is no such way.
-    #[inline(always)]
-    pub fn path_mtu(self, ifindex: u32, src: &Addr, dst: &Addr) -> u32 {
-        let mut ask = FibLookup::between(ifindex, src, dst);
-        // Larger than any way, so that the kernel looks and says how large its own is.
-        ask.tot_len = u16::MAX;
-        if self.ask_fib(&mut ask) == FIB_TOO_BIG {
-            ask.tot_len as u32
-        } else {
-            0
-        }
-    }
-
-    #[inline(always)]
-    fn ask_fib(self, ask: &mut FibLookup) -> i64 {
-        let len = size_of::<FibLookup>() as i32;
-        // SAFETY: the structure is the kernel's `struct bpf_fib_lookup`, and its length is told.
-        unsafe { bpf::bpf_fib_lookup(self.0.cast(), (&raw mut *ask).cast(), len, 0) }
-    }
-
     /// Whether a socket of the node takes what comes from `src` to `dst`.
     #[inline(always)]
     pub fn has_socket(self, t: &Tuple, tcp: bool) -> bool {
@@ -321,49 +288,6 @@ impl Skb {
     }
 }
 
-/// `struct bpf_fib_lookup`, with its unions as they go in.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct FibLookup {
-    family: u8,
-    l4_protocol: u8,
-    sport: u16,
-    dport: u16,
-    tot_len: u16,
-    ifindex: u32,
-    tos: u32,
-    src: [u32; 4],
-    dst: [u32; 4],
-    rest: [u32; 4],
-}
-
-impl FibLookup {
-    /// The question for the way of what came in by `ifindex`.
-    #[inline(always)]
-    fn between(ifindex: u32, src: &Addr, dst: &Addr) -> Self {
-        let v4 = dst.is_v4();
-        let mut ask = Self {
-            family: if v4 { AF_INET } else { AF_INET6 },
-            ifindex,
-            ..Self::default()
-        };
-        if v4 {
-            ask.src[0] = src.v4_word();
-            ask.dst[0] = dst.v4_word();
-        } else {
-            ask.src = src.0;
-            ask.dst = dst.0;
-        }
-        ask
-    }
-}
-
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
-/// `BPF_FIB_LKUP_RET_*` with an interface filled in.
-const FIB_SUCCESS: i64 = 0;
-const FIB_NO_NEIGHBOUR: i64 = 7;
-const FIB_TOO_BIG: i64 = 8;
 /// `BPF_F_CURRENT_NETNS`.
 const THIS_NETNS: u64 = u64::MAX;
 

@@ -41,6 +41,7 @@ mod services;
 mod short_way;
 mod tables;
 mod to_uplink;
+mod vxlan;
 mod wireguard;
 mod worlds;
 mod xdp;

@@ -22,6 +22,7 @@ mod node_facts;
 mod node_state;
 mod nodes;
 mod overlay;
+mod overlay_short;
 mod overlay_wire;
 mod path_mtu;
 mod pods;

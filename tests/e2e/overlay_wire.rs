@@ -20,6 +20,15 @@ pub struct OnWire {
     pub inside: Option<[IpAddr; 2]>,
 }
 
+/// A packet of the overlay's (VXLAN).
+#[derive(Clone, Copy, Debug)]
+pub struct Packed {
+    /// Source and destination of the packet inside.
+    pub inside: [IpAddr; 2],
+    /// The outer one's.
+    pub source_port: u16,
+}
+
 /// A packet socket on all devices of a place.
 pub struct Sniffer(OwnedFd);
 
@@ -64,6 +73,33 @@ impl Sniffer {
     /// What has passed, and how often. An error if some was lost.
     pub fn stop(self) -> anyhow::Result<BTreeMap<OnWire, u64>> {
         let mut seen = BTreeMap::new();
+        self.read(|packet| {
+            if let Some(packet) = parse(packet) {
+                *seen.entry(packet).or_default() += 1;
+            }
+        })?;
+        Ok(seen)
+    }
+
+    /// The overlay's packets that have passed. An error if some was lost.
+    pub fn packed(self) -> anyhow::Result<Vec<Packed>> {
+        let mut all = Vec::new();
+        self.read(|packet| {
+            let source_port = ip_header(packet).and_then(|(_, _, l4)| packet.get(l4..l4 + 2));
+            let inside = parse(packet).and_then(|seen| seen.inside);
+            if let (Some(port), Some(inside)) = (source_port, inside) {
+                let source_port = u16::from_be_bytes([port[0], port[1]]);
+                all.push(Packed {
+                    inside,
+                    source_port,
+                });
+            }
+        })?;
+        Ok(all)
+    }
+
+    /// Gives what has passed, cut to what headers need.
+    fn read(self, mut take: impl FnMut(&[u8])) -> anyhow::Result<()> {
         let mut buffer = [0u8; 128];
         loop {
             // SAFETY: the pointer is to a live buffer of the size given.
@@ -78,9 +114,7 @@ impl Sniffer {
             let Ok(length) = usize::try_from(length) else {
                 break;
             };
-            if let Some(packet) = parse(&buffer[..length]) {
-                *seen.entry(packet).or_default() += 1;
-            }
+            take(&buffer[..length]);
         }
         let (mut stats, mut size) = ([0u32; 2], size_of::<[u32; 2]>() as u32);
         // SAFETY: the pointers are to live objects of the sizes given.
@@ -94,7 +128,7 @@ impl Sniffer {
             )
         };
         anyhow::ensure!(got == 0 && stats[1] == 0, "packets were lost: {stats:?}");
-        Ok(seen)
+        Ok(())
     }
 }
 

@@ -287,7 +287,7 @@ mod tests {
         let mut adopt = |name: &str| {
             let record = endpoints.adopt(request(name, 1, &["10.0.0.1"]), None);
             let record = record.unwrap();
-            endpoints.next_incarnation += weir_abi::map::MAX_ENDPOINTS - 1;
+            endpoints.next_incarnation += MAX_ENDPOINTS - 1;
             record.incarnation
         };
         let (a, b, c) = (adopt("a"), adopt("b"), adopt("c"));

@@ -1,6 +1,6 @@
 //! The overlay's device: made where the mode needs it, kept while it is right, removed where not.
 
-use weir_abi::node::OVERLAY_MAC;
+use weir_abi::node::{OVERLAY_MAC, VXLAN_SOURCE_PORTS};
 use weir_net::{
     Netlink, Result,
     netlink::{Link, Mac, Tunnel, TunnelKind},
@@ -46,6 +46,7 @@ impl Device {
             name: DEVICE,
             kind: self.kind,
             port: self.port,
+            source_ports: VXLAN_SOURCE_PORTS,
             mac: Mac(OVERLAY_MAC),
         })?;
         // No link-local address: it would be the same on every node.

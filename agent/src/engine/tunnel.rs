@@ -7,7 +7,7 @@ use weir_abi::node::config;
 use weir_api::status::Feature;
 use weir_net::{
     Netlink, PublicKey, Result,
-    netlink::{Link, LinkChange, WIREGUARD},
+    netlink::{Link, LinkChange, TunnelKind, WIREGUARD},
 };
 
 use super::{endpoints::write_by_rename, overlay, wireguard};
@@ -120,7 +120,7 @@ impl Tunnel {
     pub fn word(&self, index: Option<u32>) -> u64 {
         let (index, port, kind) = match (self, index) {
             (Self::None, _) | (Self::Overlay(_), None) => return 0,
-            (Self::Overlay(device), Some(index)) => (index, device.port, config::OVERLAY_IS_TOLD),
+            (Self::Overlay(device), Some(index)) => (index, device.port, kind_bits(device.kind)),
             (Self::Wireguard(device), index) => (index.unwrap_or(u32::MAX), device.port, 0),
         };
         u64::from(index) | u64::from(port) << 32 | kind
@@ -211,9 +211,18 @@ impl Tunnel {
     }
 }
 
+/// How the device of a kind packs.
+fn kind_bits(kind: TunnelKind) -> u64 {
+    config::OVERLAY_IS_TOLD
+        | match kind {
+            TunnelKind::Vxlan => config::OVERLAY_IS_VXLAN,
+            TunnelKind::Geneve => 0,
+        }
+}
+
 #[cfg(test)]
 mod tests {
-    use weir_net::{PrivateKey, netlink::TunnelKind};
+    use weir_net::PrivateKey;
 
     use super::*;
 
@@ -261,6 +270,11 @@ mod tests {
         assert_eq!(wireguard.word(Some(9)), 7 << 32 | 9);
         // Only the overlay is told of a way that is too narrow for what it packs.
         let told = 7 << 32 | 9 | config::OVERLAY_IS_TOLD;
-        assert_eq!(overlay.word(Some(9)), told);
+        assert_eq!(overlay.word(Some(9)), told | config::OVERLAY_IS_VXLAN);
+        let geneve = Tunnel::Overlay(overlay::Device {
+            kind: TunnelKind::Geneve,
+            port: 7,
+        });
+        assert_eq!(geneve.word(Some(9)), told);
     }
 }

@@ -40,6 +40,10 @@ pub mod uplink {
 /// to the device's own.
 pub const OVERLAY_MAC: [u8; 6] = [0x0a, 0x58, b'w', b'e', b'i', 0x02];
 
+/// Source ports of VXLAN's outer packets, the last one excluded (RFC 7348 §5, RFC 6335 §6): the device's, and so
+/// the programs', which must choose the same one for a flow.
+pub const VXLAN_SOURCE_PORTS: (u16, u16) = (49152, 65535);
+
 /// Value of `NETNS`, keyed by the network namespace's cookie (`u64`, `SO_NETNS_COOKIE`): whose
 /// sockets are in it.
 #[repr(C)]
@@ -73,6 +77,8 @@ pub mod config {
     pub const OVERLAY: u32 = 2;
     /// In [`OVERLAY`]: the device packs what the packet's tunnel tells it (VXLAN, Geneve).
     pub const OVERLAY_IS_TOLD: u64 = 1 << 48;
+    /// In [`OVERLAY`]: the device packs as VXLAN, and so may the programs in its place.
+    pub const OVERLAY_IS_VXLAN: u64 = 1 << 49;
     /// How often `NODE_CIDRS`, `UPLINKS` or `NODE_ADDRS` have changed, after each change: what flows remember of
     /// them ([`crate::conntrack::Way`]) holds for one number.
     pub const GENERATION: u32 = 3;

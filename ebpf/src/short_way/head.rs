@@ -58,9 +58,12 @@ const TCP_LEAST: u32 = 20;
 /// TCP's flags that change what is known of a connection.
 const UNUSUAL: u8 = tcp::SYN | tcp::FIN | tcp::RST;
 
-/// A frame's two MAC addresses.
+/// A frame's two MAC addresses and its ethertype.
 #[repr(C, packed(2))]
-struct Macs([u32; 3]);
+struct Front {
+    macs: [u32; 3],
+    ethertype: [u8; 2],
+}
 
 /// What changes in a frame's header of IPv4.
 #[repr(C, packed(2))]
@@ -84,6 +87,8 @@ pub struct Head {
     /// Time to live, or hop limit.
     pub ttl: u8,
     pub v4: bool,
+    /// Type of service, or traffic class.
+    pub tos: u8,
     /// Length by the IP header.
     ip_len: u32,
     /// Length of the IP and the transport header.
@@ -102,7 +107,7 @@ fn place<T>(ctx: &TcContext, offset: usize) -> Option<*mut T> {
 
 /// A header to be read there.
 #[inline(always)]
-fn at<T>(ctx: &TcContext, offset: usize) -> Option<&T> {
+pub(super) fn at<T>(ctx: &TcContext, offset: usize) -> Option<&T> {
     // SAFETY: in the frame, where every bit pattern is a header, and an even address is aligned.
     place(ctx, offset).map(|there| unsafe { &*there })
 }
@@ -110,26 +115,26 @@ fn at<T>(ctx: &TcContext, offset: usize) -> Option<&T> {
 /// A header to be written there. What others hold as well (a clone) the kernel copies before a program begins
 /// that does so.
 #[inline(always)]
-fn at_mut<T>(ctx: &TcContext, offset: usize) -> Option<&mut T> {
+pub(super) fn at_mut<T>(ctx: &TcContext, offset: usize) -> Option<&mut T> {
     // SAFETY: as above, and no other reference into the frame is alive.
     place(ctx, offset).map(|there| unsafe { &mut *there })
 }
 
 impl Head {
-    /// Of TCP or UDP; nothing if anything is unusual about them.
+    /// Of TCP or UDP in the frame that begins at `BASE`; nothing if anything is unusual about them.
     #[inline(always)]
-    pub fn read(ctx: &TcContext, skb: Skb) -> Option<Self> {
-        let ethertype: &[u8; 2] = at(ctx, ETHERTYPE)?;
+    pub fn read<const BASE: usize>(ctx: &TcContext, skb: Skb) -> Option<Self> {
+        let ethertype: &[u8; 2] = at(ctx, BASE + ETHERTYPE)?;
         match *ethertype {
-            [0x08, 0x00] => Self::v4(ctx, skb),
-            [0x86, 0xdd] => Self::v6(ctx, skb),
+            [0x08, 0x00] => Self::v4::<BASE>(ctx, skb),
+            [0x86, 0xdd] => Self::v6::<BASE>(ctx, skb),
             _ => None,
         }
     }
 
     #[inline(always)]
-    fn v4(ctx: &TcContext, skb: Skb) -> Option<Self> {
-        let h: &V4 = at(ctx, ETHERTYPE)?;
+    fn v4<const BASE: usize>(ctx: &TcContext, skb: Skb) -> Option<Self> {
+        let h: &V4 = at(ctx, BASE + ETHERTYPE)?;
         let [ttl, proto] = h.life;
         if h.version[0] != 0x45 || h.fragment[0] & 0x3f != 0 || h.fragment[1] != 0 {
             return None;
@@ -144,15 +149,16 @@ impl Head {
             tcp_flags: 0,
             ttl,
             v4: true,
+            tos: h.version[1],
             ip_len: u16::from_be_bytes(h.total) as u32,
             headers: V4_LEN,
         };
-        head.transport(ctx, skb)
+        head.transport::<BASE>(ctx, skb)
     }
 
     #[inline(always)]
-    fn v6(ctx: &TcContext, skb: Skb) -> Option<Self> {
-        let h: &V6 = at(ctx, ETHERTYPE)?;
+    fn v6<const BASE: usize>(ctx: &TcContext, skb: Skb) -> Option<Self> {
+        let h: &V6 = at(ctx, BASE + ETHERTYPE)?;
         let [next, hops] = h.life;
         let (src, dst) = (Addr(h.src), Addr(h.dst));
         if h.version[0] >> 4 != 6 || src.is_v4() || dst.is_v4() {
@@ -168,21 +174,22 @@ impl Head {
             tcp_flags: 0,
             ttl: hops,
             v4: false,
+            tos: h.version[0] << 4 | h.version[1] >> 4,
             ip_len: V6_LEN + u16::from_be_bytes(h.payload) as u32,
             headers: V6_LEN,
         };
-        head.transport(ctx, skb)
+        head.transport::<BASE>(ctx, skb)
     }
 
     /// Reads the transport header.
     #[inline(always)]
-    fn transport(mut self, ctx: &TcContext, skb: Skb) -> Option<Self> {
-        let offset = (ETH_LEN + self.headers) as usize;
+    fn transport<const BASE: usize>(mut self, ctx: &TcContext, skb: Skb) -> Option<Self> {
+        let offset = BASE + (ETH_LEN + self.headers) as usize;
         let ports: &Ports = at(ctx, offset)?;
         self.tuple.sport = PortBe(ports.sport);
         self.tuple.dport = PortBe(ports.dport);
         let room = self.ip_len.wrapping_sub(self.headers);
-        if ETH_LEN + self.ip_len > skb.len() || self.ip_len < self.headers {
+        if BASE as u32 + ETH_LEN + self.ip_len > skb.len() || self.ip_len < self.headers {
             return None;
         }
         let len = if self.proto.0 == Proto::TCP.0 {
@@ -213,6 +220,12 @@ impl Head {
         Some(self)
     }
 
+    /// Whether there is nothing behind it in its frame.
+    #[inline(always)]
+    pub fn fills(&self, skb: Skb) -> bool {
+        ETH_LEN + self.ip_len == skb.len()
+    }
+
     /// Whether it is to the overlay's port.
     #[inline(always)]
     pub fn is_packed(&self) -> bool {
@@ -228,18 +241,18 @@ impl Head {
         }
     }
 
-    /// Writes what changes on the way to another node: one hop less.
+    /// Writes what changes on the way to another node: one hop less, in the frame that begins at `BASE`.
     #[inline(always)]
-    pub fn forward(&self, ctx: &TcContext, skb: Skb) -> Result<(), Failed> {
+    pub fn forward<const BASE: usize>(&self, ctx: &TcContext, skb: Skb) -> Result<(), Failed> {
         if self.v4 {
-            let life: &mut V4Life = at_mut(ctx, V4_LIFE).ok_or(Failed)?;
+            let life: &mut V4Life = at_mut(ctx, BASE + V4_LIFE).ok_or(Failed)?;
             let old = u16::from_ne_bytes([self.ttl, self.proto.0]);
             let new = u16::from_ne_bytes([self.ttl.wrapping_sub(1), self.proto.0]);
             life.ttl = self.ttl.wrapping_sub(1);
             // The header's checksum balances the change in a sum over the whole packet (CHECKSUM_COMPLETE).
             life.check = checksum::replace16(life.check, old, new);
         } else {
-            let life: &mut [u8; 2] = at_mut(ctx, V6_LIFE).ok_or(Failed)?;
+            let life: &mut [u8; 2] = at_mut(ctx, BASE + V6_LIFE).ok_or(Failed)?;
             let old = u16::from_ne_bytes(*life);
             life[1] = self.ttl.wrapping_sub(1);
             // No checksum in the header does.
@@ -251,9 +264,16 @@ impl Head {
     /// Writes what changes on the way into a pod.
     #[inline(always)]
     pub fn deliver(&self, ctx: &TcContext, skb: Skb, macs: &[u32; 3]) -> Result<(), Failed> {
-        self.forward(ctx, skb)?;
-        let front: &mut Macs = at_mut(ctx, 0).ok_or(Failed)?;
-        front.0 = *macs;
+        self.forward::<0>(ctx, skb)?;
+        let front: &mut Front = at_mut(ctx, 0).ok_or(Failed)?;
+        front.macs = *macs;
+        front.ethertype = self.ethertype();
         Ok(())
+    }
+
+    /// The ethertype of its frame.
+    #[inline(always)]
+    pub fn ethertype(&self) -> [u8; 2] {
+        if self.v4 { [0x08, 0x00] } else { [0x86, 0xdd] }
     }
 }

@@ -7,6 +7,7 @@ use aya_ebpf::helpers::generated as bpf;
 use weir_abi::Addr;
 
 use super::{Failed, Skb, check};
+use crate::packet::ETH_LEN;
 
 impl Skb {
     /// The tunnel that the packet came by: the address of its other end, if it has the number `id`.
@@ -66,6 +67,38 @@ impl Skb {
         let flags = (family | whole) as u64;
         // SAFETY: as above.
         check(unsafe { bpf::bpf_skb_set_tunnel_key(self.0, key.as_mut_ptr().cast(), len, flags) })
+    }
+}
+
+/// Makes room behind a frame's MAC addresses and ethertype for outer headers of IPv4, UDP and VXLAN and an inner
+/// frame's (`BPF_F_ADJ_ROOM_ENCAP_*`, linux/bpf.h): what it was goes inside.
+const PACK: u64 = 1 << 1 | 1 << 4 | 1 << 6 | (ETH_LEN as u64) << 56;
+/// The packet that comes out is IPv6 (`BPF_F_ADJ_ROOM_DECAP_L3_IPV6`, Linux 6.3).
+const UNPACK_V6: u64 = 1 << 8;
+/// Behind the MAC addresses and the ethertype (`BPF_ADJ_ROOM_MAC`).
+const BEHIND_MAC: u32 = 1;
+
+impl Skb {
+    /// Makes room for the headers of an outer packet of IPv4, `len` bytes, and tells devices what they are.
+    #[inline(always)]
+    pub fn grow_to_pack(self, len: i32) -> Result<(), Failed> {
+        // SAFETY: scalars only.
+        check(unsafe { bpf::bpf_skb_adjust_room(self.0, len, BEHIND_MAC, PACK) })
+    }
+
+    /// Takes an outer packet's headers of IPv4 away, `len` bytes. The frame keeps the outer one's front.
+    #[inline(always)]
+    pub fn shrink_to_unpack(self, len: i32, v4: bool) -> Result<(), Failed> {
+        let flags = if v4 { 0 } else { UNPACK_V6 };
+        // SAFETY: scalars only.
+        check(unsafe { bpf::bpf_skb_adjust_room(self.0, -len, BEHIND_MAC, flags) })
+    }
+
+    /// The hash of the packet's flow, which devices choose a tunnel's source port by.
+    #[inline(always)]
+    pub fn flow_hash(self) -> u32 {
+        // SAFETY: no parameters beside the context.
+        unsafe { bpf::bpf_get_hash_recalc(self.0) }
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Tunnel<'a> {
     pub kind: TunnelKind,
     /// UDP port, host order.
     pub port: u16,
+    /// Source ports of VXLAN's outer packets, the last one excluded.
+    pub source_ports: (u16, u16),
     /// Its Ethernet address.
     pub mac: Mac,
 }
@@ -61,6 +63,7 @@ impl Netlink {
                     InfoVxlan::CollectMetadata(true),
                     InfoVxlan::Learning(false),
                     InfoVxlan::Port(tunnel.port),
+                    InfoVxlan::PortRange(tunnel.source_ports),
                 ]),
             ),
             TunnelKind::Geneve => (
