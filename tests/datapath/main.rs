@@ -39,6 +39,7 @@ mod rig;
 mod service_flows;
 mod services;
 mod short_way;
+mod stack;
 mod tables;
 mod to_uplink;
 mod vxlan;
