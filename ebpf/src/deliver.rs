@@ -6,11 +6,8 @@ use weir_abi::counter::Counter;
 use crate::outcome::Outcome;
 use crate::packet::{Bytes, ETH_LEN, Kind, Packet};
 use crate::scratch::{Hook, Local, Mode, Scratch, Target};
-use crate::skb::{Failed, Skb};
+use crate::skb::{Failed, LOOPBACK, Skb};
 use crate::{answer, checksum, dsr, maps, outside, overlay};
-
-/// Index of the loopback device in every network namespace.
-const LOOPBACK: u32 = 1;
 
 /// Answer of [`route`]: nothing stands in the way.
 pub const CLEAR: u32 = 0;

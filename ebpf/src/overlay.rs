@@ -14,7 +14,7 @@ use crate::neighbour::is_group;
 use crate::outcome::Outcome;
 use crate::packet::{Bytes, ETH_LEN, Kind, Packet};
 use crate::scratch::{Hook, Scratch};
-use crate::skb::{Failed, Skb};
+use crate::skb::{Failed, LOOPBACK, Skb};
 use crate::{dry_run, maps};
 
 /// Number of the one network that all nodes share (VXLAN's and Geneve's VNI).
@@ -143,6 +143,14 @@ pub fn is_told(ifindex: u32) -> bool {
 #[inline(always)]
 pub fn is_vxlan() -> bool {
     maps::config_word(config::OVERLAY) & config::OVERLAY_IS_VXLAN != 0
+}
+
+/// Whether what comes from an address by an uplink, for one of this node's, would pass that uplink's reverse path
+/// filter.
+#[inline(always)]
+pub fn passes_reverse_path(skb: Skb, from: &Addr, to: &Addr) -> bool {
+    let strict = maps::config_word(config::OVERLAY) & config::UPLINKS_ARE_STRICT != 0;
+    !strict || skb.routed_by(LOOPBACK, to, from) == skb.ifindex()
 }
 
 /// The overlay's UDP port.

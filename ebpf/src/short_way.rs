@@ -161,6 +161,7 @@ fn unpacked(ctx: &TcContext, skb: Skb, outer: &Head) -> Option<u32> {
     if flow.is_in_trains()
         || flow.way.uplink(flow.tag, generation()) != overlay::ifindex()
         || !packed.is_from_owner()
+        || !overlay::passes_reverse_path(skb, &packed.from, &outer.tuple.dst)
     {
         return None;
     }

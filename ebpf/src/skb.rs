@@ -12,7 +12,6 @@ use aya_ebpf::bindings::{
     __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
 };
 use aya_ebpf::helpers::generated as bpf;
-use weir_abi::Addr;
 use weir_abi::conntrack::Tuple;
 
 use crate::packet::Bytes;
@@ -23,6 +22,10 @@ pub struct Skb(*mut __sk_buff);
 
 /// `pkt_type` of a frame that is addressed to this machine.
 pub const PACKET_HOST: u32 = 0;
+
+/// Index of the loopback device in every network namespace: what the node itself sends comes from there, as
+/// rules about routes see it.
+pub const LOOPBACK: u32 = 1;
 
 /// Answer of a helper that failed; the packet is then dropped and counted as internal.
 #[derive(Clone, Copy)]

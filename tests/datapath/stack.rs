@@ -75,7 +75,11 @@ fn depth(functions: &BTreeMap<usize, Function>, start: usize) -> u32 {
     let Some(function) = functions.get(&start) else {
         return 0;
     };
-    let deepest = function.calls.iter().map(|call| depth(functions, *call)).max();
+    let deepest = function
+        .calls
+        .iter()
+        .map(|call| depth(functions, *call))
+        .max();
     function.frame.max(1).next_multiple_of(FRAME) + deepest.unwrap_or(0)
 }
 
@@ -83,7 +87,11 @@ fn depth(functions: &BTreeMap<usize, Function>, start: usize) -> u32 {
 fn no_program_needs_more_stack_than_linux_6_1_has() {
     let bytes = std::fs::read(object()).expect("run `cargo xtask build --ebpf`");
     let mut object = Object::parse(&bytes).unwrap();
-    let sections = object.functions.keys().map(|(section, _)| *section).collect();
+    let sections = object
+        .functions
+        .keys()
+        .map(|(section, _)| *section)
+        .collect();
     object.relocate_calls(&sections).unwrap();
     assert!(object.programs.len() > 10);
     for (name, program) in &object.programs {

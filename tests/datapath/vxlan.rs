@@ -331,6 +331,32 @@ fn a_packed_packet_is_left_to_the_device_once_policy_or_the_tables_of_nodes_have
 }
 
 #[test]
+fn where_an_uplinks_reverse_path_filter_is_strict_a_packed_packet_comes_by_the_way_back_or_is_left_to_it()
+ {
+    on_node(|node| {
+        packing(node);
+        ip("addr add 10.77.0.1/32 dev weirov");
+        let word = node
+            .array::<u64>("CONFIG")
+            .get(&config::OVERLAY, 0)
+            .unwrap();
+        node.config(config::OVERLAY, word | config::UPLINKS_ARE_STRICT);
+        for family in Family::BOTH {
+            open(node, family);
+            let frame = packed(&back(family));
+            node.run(Hook::FromUplink, &frame).delivered();
+            let there = there_v4().to_ip();
+            ip(&format!("route replace {there} dev weirov"));
+            node.run(Hook::FromUplink, &frame).left_to_stack();
+            node.config(config::OVERLAY, word);
+            node.run(Hook::FromUplink, &frame).delivered();
+            node.config(config::OVERLAY, word | config::UPLINKS_ARE_STRICT);
+            ip(&format!("route replace {there} dev weirup"));
+        }
+    });
+}
+
+#[test]
 fn packets_follow_a_train_of_segments_through_the_device_and_do_not_overtake_it() {
     on_node(|node| {
         packing(node);

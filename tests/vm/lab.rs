@@ -17,17 +17,17 @@ use weir_lab::spawn::run_in;
 use weir_lab::{Lab, Listen, Outcome, Pod, PodSpec, Probe, Proto};
 
 /// Where the pods' servers listen.
-const PORT: u16 = 8080;
+pub const PORT: u16 = 8080;
 /// UDP ports of WireGuard and Geneve.
-const WIREGUARD: u16 = 51820;
+pub const WIREGUARD: u16 = 51820;
 const GENEVE: u16 = 6081;
 /// How long one attempt may take: the machine's processor is emulated.
-const PATIENCE_MS: u64 = 10_000;
+pub const PATIENCE_MS: u64 = 10_000;
 /// How long an agent may take until it is ready: the verifier is emulated, too.
 const READY: Duration = Duration::from_secs(400);
 /// How long the nodes may take to learn of each other's keys.
-const LEARNING: Duration = Duration::from_secs(60);
-const PROTOS: [Proto; 2] = [Proto::Tcp, Proto::Udp];
+pub const LEARNING: Duration = Duration::from_secs(60);
+pub const PROTOS: [Proto; 2] = [Proto::Tcp, Proto::Udp];
 
 /// Pods on two nodes talk through WireGuard and nothing of them is to be seen; before the nodes know each
 /// other's keys, nothing goes out at all.
@@ -104,7 +104,8 @@ pub fn world() -> Result<World> {
         node.await_ready(READY)?;
     }
     let pod = |number: usize| {
-        let spec = PodSpec::new("default", &format!("p{number}"), number);
+        let name = format!("p{number}");
+        let spec = PodSpec::new("default", &name, number).label("app", &name);
         let spec = PROTOS.iter().fold(spec, |spec, &proto| {
             spec.port(Listen { proto, port: PORT }, "")
         });
@@ -126,7 +127,7 @@ fn restart(lab: &Lab) -> Result<()> {
 }
 
 /// Each pod reaches the other, in both families, with packets as large as may be.
-fn talk(pods: &[Arc<Pod>; 2]) -> Result<()> {
+pub fn talk(pods: &[Arc<Pod>; 2]) -> Result<()> {
     let [one, other] = pods;
     for (from, to) in [(one, other), (other, one)] {
         for address in &to.addresses {
@@ -140,14 +141,14 @@ fn talk(pods: &[Arc<Pod>; 2]) -> Result<()> {
     Ok(())
 }
 
-fn answered(outcome: &Outcome, by: &Pod) -> Result<()> {
+pub fn answered(outcome: &Outcome, by: &Pod) -> Result<()> {
     match outcome {
         Outcome::Answer { from, .. } if *from == by.key() => Ok(()),
         other => bail!("{other:?}, not an answer of {}", by.key()),
     }
 }
 
-fn until_reached(from: &Pod, to: &Pod) -> Result<()> {
+pub fn until_reached(from: &Pod, to: &Pod) -> Result<()> {
     let started = Instant::now();
     loop {
         let outcome = from.probe(Probe::tcp(to.v4(), PORT).timeout_ms(2000))?;
@@ -171,13 +172,13 @@ fn mtu(pod: &Pod, expected: u32) -> Result<()> {
 }
 
 /// A packet socket on all devices of the network between the nodes.
-struct Wire(OwnedFd);
+pub struct Wire(OwnedFd);
 
 /// Addresses of a packet, and UDP's destination port.
 type OnWire = (IpAddr, IpAddr, Option<u16>);
 
 impl Wire {
-    fn tap(lab: &Lab) -> Result<Self> {
+    pub fn tap(lab: &Lab) -> Result<Self> {
         run_in(&lab.fabric().net_only(), || {
             let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
             let all = Some(SockProtocol::EthAll);
@@ -188,7 +189,7 @@ impl Wire {
     }
 
     /// What has passed.
-    fn seen(self) -> Vec<OnWire> {
+    pub fn seen(self) -> Vec<OnWire> {
         let mut seen = Vec::new();
         let mut buffer = [0; 128];
         while let Ok(length) = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
@@ -199,7 +200,7 @@ impl Wire {
 }
 
 /// Nothing has passed with a pod's address on it.
-fn nothing_bare(seen: &[OnWire], pods: &[Arc<Pod>; 2]) -> Result<()> {
+pub fn nothing_bare(seen: &[OnWire], pods: &[Arc<Pod>; 2]) -> Result<()> {
     let is_pod = |ip: &IpAddr| pods.iter().any(|pod| pod.addresses.contains(ip));
     let bare = seen.iter().find(|(from, to, _)| is_pod(from) || is_pod(to));
     ensure!(bare.is_none(), "in the clear: {bare:?}");

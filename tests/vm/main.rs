@@ -6,6 +6,7 @@
 //! detail`; the last line is `WEIR-VM end`.
 
 mod lab;
+mod wireguard;
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -51,6 +52,10 @@ fn main() {
         match lab::world() {
             Ok(world) => {
                 report("WireGuard between nodes", lab::encrypted(&world));
+                report("Services through WireGuard", wireguard::served(&world));
+                report("policy through WireGuard", wireguard::judged(&world));
+                report("WireGuard's device deleted", wireguard::made_anew(&world));
+                report("WireGuard over IPv6", wireguard::over_ipv6(&world));
                 report("Geneve between nodes", lab::geneve(&world));
             }
             Err(error) => report("a lab of two nodes", Err(error)),

@@ -236,7 +236,9 @@ impl NodePart {
             }
         };
         self.overlay.device = self.ensured.index;
-        let word = self.tunnel.word(self.ensured.index);
+        let strict = |uplink: &Uplink| reverse_path::is_strict(&sysctl::Kernel, uplink);
+        let strict = self.uplinks.iter().any(strict);
+        let word = self.tunnel.word(self.ensured.index, strict);
         let told = self.config.ensure(config::OVERLAY, word);
         failures.extend(told.err().map(|e| e.to_string()));
     }

@@ -116,14 +116,20 @@ impl Tunnel {
     }
 
     /// What the programs are told of it (`config::OVERLAY`). Without the device that WireGuard needs
-    /// they go on as if it were there: nothing is sent or taken in the clear.
-    pub fn word(&self, index: Option<u32>) -> u64 {
+    /// they go on as if it were there: nothing is sent or taken in the clear. `strict`: so is the reverse path
+    /// filter of an uplink.
+    pub fn word(&self, index: Option<u32>, strict: bool) -> u64 {
         let (index, port, kind) = match (self, index) {
             (Self::None, _) | (Self::Overlay(_), None) => return 0,
             (Self::Overlay(device), Some(index)) => (index, device.port, kind_bits(device.kind)),
             (Self::Wireguard(device), index) => (index.unwrap_or(u32::MAX), device.port, 0),
         };
-        u64::from(index) | u64::from(port) << 32 | kind
+        let filter = if strict {
+            config::UPLINKS_ARE_STRICT
+        } else {
+            0
+        };
+        u64::from(index) | u64::from(port) << 32 | kind | filter
     }
 
     /// Gives WireGuard its peers, and writes down the key by which others know this node.
@@ -261,20 +267,28 @@ mod tests {
             (&overlay, 0),
             (&Tunnel::None, 0),
         ] {
-            assert_eq!(tunnel.word(None), without);
+            assert_eq!(tunnel.word(None, false), without);
         }
         // Nor is its key taken back then.
         let missing = Ensured::default();
         assert_eq!(wireguard.key_to_publish(missing), None);
         assert_eq!(overlay.key_to_publish(missing), Some(None));
-        assert_eq!(wireguard.word(Some(9)), 7 << 32 | 9);
+        assert_eq!(wireguard.word(Some(9), false), 7 << 32 | 9);
         // Only the overlay is told of a way that is too narrow for what it packs.
         let told = 7 << 32 | 9 | config::OVERLAY_IS_TOLD;
-        assert_eq!(overlay.word(Some(9)), told | config::OVERLAY_IS_VXLAN);
+        assert_eq!(
+            overlay.word(Some(9), false),
+            told | config::OVERLAY_IS_VXLAN
+        );
         let geneve = Tunnel::Overlay(overlay::Device {
             kind: TunnelKind::Geneve,
             port: 7,
         });
-        assert_eq!(geneve.word(Some(9)), told);
+        assert_eq!(geneve.word(Some(9), false), told);
+        assert_eq!(
+            geneve.word(Some(9), true),
+            told | config::UPLINKS_ARE_STRICT
+        );
+        assert_eq!(geneve.word(None, true), 0);
     }
 }

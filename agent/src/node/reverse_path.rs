@@ -2,17 +2,20 @@
 
 use super::{Uplink, sysctl::Sysctls};
 
-/// Says of each uplink with a strict filter what that means, and how to make it loose. The larger of
-/// `all`'s and the device's own value counts: 1 is strict, 2 loose. There is no such filter for IPv6.
-pub fn notes(sysctls: &impl Sysctls, uplinks: &[Uplink]) -> Vec<String> {
+/// Whether an uplink's filter is strict. The larger of `all`'s and the device's own value counts: 1 is strict, 2
+/// loose. There is no such filter for IPv6.
+pub fn is_strict(sysctls: &impl Sysctls, uplink: &Uplink) -> bool {
     let value = |scope: &str| {
         let key = format!("ipv4/conf/{scope}/rp_filter");
         // What cannot be read is no filter that Weir could speak of.
         let text = sysctls.get(&key).ok().flatten();
         text.and_then(|text| text.parse::<u8>().ok()).unwrap_or(0)
     };
-    let all = value("all");
-    let strict = |uplink: &&Uplink| all.max(value(&uplink.name)) == 1;
+    value("all").max(value(&uplink.name)) == 1
+}
+
+/// Says of each uplink with a strict filter what that means, and how to make it loose.
+pub fn notes(sysctls: &impl Sysctls, uplinks: &[Uplink]) -> Vec<String> {
     let harm = if uplinks.len() > 1 {
         "what comes in by this uplink and is answered by another is dropped by the kernel"
     } else {
@@ -24,7 +27,8 @@ pub fn notes(sysctls: &impl Sysctls, uplinks: &[Uplink]) -> Vec<String> {
             "uplink {name}: its reverse path filter is strict: {harm}; to make it loose: sysctl -w net/ipv4/conf/{name}/rp_filter=2"
         )
     };
-    uplinks.iter().filter(strict).map(note).collect()
+    let strict = uplinks.iter().filter(|uplink| is_strict(sysctls, uplink));
+    strict.map(note).collect()
 }
 
 #[cfg(test)]

@@ -79,6 +79,9 @@ pub mod config {
     pub const OVERLAY_IS_TOLD: u64 = 1 << 48;
     /// In [`OVERLAY`]: the device packs as VXLAN, and so may the programs in its place.
     pub const OVERLAY_IS_VXLAN: u64 = 1 << 49;
+    /// In [`OVERLAY`]: the reverse path filter of an uplink is strict (`rp_filter` 1), which the programs must do in
+    /// its place for what they unpack.
+    pub const UPLINKS_ARE_STRICT: u64 = 1 << 50;
     /// How often `NODE_CIDRS`, `UPLINKS` or `NODE_ADDRS` have changed, after each change: what flows remember of
     /// them ([`crate::conntrack::Way`]) holds for one number.
     pub const GENERATION: u32 = 3;

@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::generated as bpf;
 use weir_abi::Addr;
 
-use super::Skb;
+use super::{LOOPBACK, Skb};
 
 impl Skb {
     /// The interface by which the kernel's routes would send a packet that came in by `ifindex` from
@@ -65,10 +65,6 @@ pub struct NextHop {
     /// The MAC addresses of a frame to there: its own and this device's.
     pub macs: [u32; 3],
 }
-
-/// Index of the loopback device in every network namespace: what the node itself sends comes from there, as
-/// rules about routes see it.
-const LOOPBACK: u32 = 1;
 
 /// `struct bpf_fib_lookup`, with its unions as they go in.
 #[repr(C)]
