@@ -5,6 +5,7 @@
 )]
 
 mod adopt;
+mod auto;
 mod demo;
 mod families;
 mod fragments;
