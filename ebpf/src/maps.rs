@@ -263,29 +263,25 @@ pub fn set_config_word(index: u32, value: u64) {
     }
 }
 
+/// Whose the address is, by the longest prefix of `NODE_CIDRS`, read in place: what is read of one is of a node
+/// that has or had it.
+#[inline(always)]
+pub fn owner(addr: &Addr) -> Option<&'static NodeCidr> {
+    let found: *const NodeCidr = NODE_CIDRS_MAP.get(lpm(&LpmKey::host(*addr)))?;
+    // SAFETY: a map value is valid memory until the program ends.
+    Some(unsafe { &*found })
+}
+
 /// The uplink towards the node whose pods' prefix holds the address; 0 for none.
 #[inline(always)]
 pub fn uplink_to(addr: &Addr) -> u32 {
-    NODE_CIDRS_MAP
-        .get(lpm(&LpmKey::host(*addr)))
-        .map_or(0, |cidr| cidr.ifindex)
-}
-
-/// Copies what is known of the node whose pods' prefix, or own address, holds an address; whether
-/// there is one.
-#[inline(always)]
-pub fn node_cidr(addr: &Addr, to: &mut NodeCidr) -> bool {
-    let Some(found) = NODE_CIDRS_MAP.get(lpm(&LpmKey::host(*addr))) else {
-        return false;
-    };
-    copy(found, to);
-    true
+    owner(addr).map_or(0, |cidr| cidr.ifindex)
 }
 
 /// The address at which tunnels to the node end that has an address, or whose pods' prefix holds it.
 #[inline(always)]
 pub fn tunnel(addr: &Addr) -> Option<Addr> {
-    let tunnel = NODE_CIDRS_MAP.get(lpm(&LpmKey::host(*addr)))?.tunnel;
+    let tunnel = owner(addr)?.tunnel;
     (!tunnel.is_none()).then_some(tunnel)
 }
 
@@ -353,25 +349,19 @@ pub fn is_uplink_mac(ifindex: u32, mac: [u8; 6]) -> bool {
 /// Whether an address is a pod's or a node's of the cluster.
 #[inline(always)]
 pub fn is_in_cluster(addr: &Addr) -> bool {
-    NODE_CIDRS_MAP
-        .get(lpm(&LpmKey::host(*addr)))
-        .is_some_and(|cidr| cidr.flags & node_cidr::EXTERNAL == 0)
+    owner(addr).is_some_and(|cidr| cidr.flags & node_cidr::EXTERNAL == 0)
 }
 
 /// Whether an address is a pod's or a node's of the cluster, or in `--non-masquerade-cidrs`.
 #[inline(always)]
 pub fn is_in_node_cidrs(addr: &Addr) -> bool {
-    NODE_CIDRS_MAP
-        .get(lpm(&LpmKey::host(*addr)))
-        .is_some()
+    owner(addr).is_some()
 }
 
 /// Whether an address is another node's own: those stand among the prefixes without an uplink.
 #[inline(always)]
 pub fn is_other_node(addr: &Addr) -> bool {
-    NODE_CIDRS_MAP
-        .get(lpm(&LpmKey::host(*addr)))
-        .is_some_and(|cidr| cidr.node != 0 && cidr.ifindex == 0)
+    owner(addr).is_some_and(|cidr| cidr.node != 0 && cidr.ifindex == 0)
 }
 
 /// Adds one to a counter, by its number.

@@ -7,7 +7,7 @@
 
 use aya_ebpf::programs::TcContext;
 use weir_abi::counter::Counter;
-use weir_abi::node::{NodeCidr, config, node_cidr};
+use weir_abi::node::{config, node_cidr};
 use weir_abi::{Addr, Proto};
 
 use crate::neighbour::is_group;
@@ -67,32 +67,23 @@ pub fn is_port(port: u16) -> bool {
 /// never bare.
 #[inline(always)]
 pub fn is_behind(addr: &Addr) -> bool {
-    let mut owner = NodeCidr::default();
-    maps::node_cidr(addr, &mut owner) && owner.flags & node_cidr::OVERLAY != 0
+    maps::owner(addr).is_some_and(|owner| owner.flags & node_cidr::OVERLAY != 0)
 }
 
 /// The overlay's device, if it leads to the node that has the address, or whose pod has; else 0.
 #[inline(never)]
 pub fn towards(addr: &Addr) -> u32 {
-    let mut owner = NodeCidr::default();
-    if maps::node_cidr(addr, &mut owner) && !owner.tunnel.is_none() {
-        ifindex()
-    } else {
-        0
-    }
+    maps::tunnel(addr).map_or(0, |_| ifindex())
 }
 
 /// The uplink towards the node that has the address, or whose pod has: the overlay's device also for
 /// the node's own address. 0 for none.
 #[inline(never)]
 pub fn or_uplink_to(addr: &Addr) -> u32 {
-    let mut owner = NodeCidr::default();
-    if !maps::node_cidr(addr, &mut owner) {
-        0
-    } else if owner.ifindex == 0 && !owner.tunnel.is_none() {
-        ifindex()
-    } else {
-        owner.ifindex
+    match maps::owner(addr) {
+        None => 0,
+        Some(owner) if owner.ifindex == 0 && !owner.tunnel.is_none() => ifindex(),
+        Some(owner) => owner.ifindex,
     }
 }
 

@@ -6,7 +6,7 @@
 
 use aya_ebpf::programs::TcContext;
 use weir_abi::counter::Counter;
-use weir_abi::node::{NodeCidr, node_cidr};
+use weir_abi::node::node_cidr;
 use weir_abi::Addr;
 
 use crate::neighbour::is_group;
@@ -33,15 +33,14 @@ pub fn send(ctx: &TcContext) -> Outcome {
     let Some(dst) = destination(skb) else {
         return Outcome::drop(Counter::DropOtherProtocol);
     };
-    let mut owner = NodeCidr::default();
-    if !maps::node_cidr(&dst, &mut owner) {
+    let Some(owner) = maps::owner(&dst) else {
         // The device's own multicast reports and the like are no loss.
         return Outcome::drop(if is_group(&dst) {
             Counter::IgnoredNoise
         } else {
             Counter::DropNoTunnel
         });
-    }
+    };
     if owner.flags & node_cidr::SEALED != 0 {
         return Outcome::drop(Counter::DropNoKey);
     }

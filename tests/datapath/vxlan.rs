@@ -104,6 +104,12 @@ fn summed(mut frame: Vec<u8>) -> Vec<u8> {
     frame
 }
 
+/// Makes a run's packet a train of segments; the kernel wants their size to be no larger than the packet.
+fn train(ctx: &mut [u32]) {
+    ctx[skb::GSO_SIZE] = 10;
+    ctx[skb::GSO_SEGS] = 2;
+}
+
 /// The first of three runs that has not met a new tick of the clock.
 fn tried(
     node: &mut Node,
@@ -184,11 +190,7 @@ fn what_cannot_be_packed_goes_to_the_device_as_it_is() {
                     assert_eq!(run.packet.len(), frame.len(), "{family:?}");
                 }
             };
-            // A train of segments; the run wants the size to be no larger than the packet.
-            goes_to_device(node, &|ctx| {
-                ctx[skb::GSO_SIZE] = 10;
-                ctx[skb::GSO_SEGS] = 2;
-            });
+            goes_to_device(node, &train);
             // A neighbour of whom nobody knows the address, and a way that is too narrow.
             let there = there_v4().to_ip();
             for (spoil, mend) in [
@@ -364,10 +366,6 @@ fn packets_follow_a_train_of_segments_through_the_device_and_do_not_overtake_it(
             open(node, family);
             let frame = packed(&back(family));
             node.run(Hook::FromUplink, &frame).delivered();
-            let train = |ctx: &mut [u32]| {
-                ctx[skb::GSO_SIZE] = 10;
-                ctx[skb::GSO_SEGS] = 2;
-            };
             node.run_with(Hook::FromUplink, &frame, train)
                 .left_to_stack();
             node.run(Hook::FromUplink, &frame).left_to_stack();

@@ -97,13 +97,24 @@ pub fn made_anew((lab, pods): &World) -> Result<String> {
 }
 
 /// Nodes that are known by IPv6 addresses alone send WireGuard's packets over IPv6.
-pub fn over_ipv6((lab, pods): &World) -> Result<String> {
+pub fn over_ipv6(world: &World) -> Result<String> {
+    let (lab, _) = world;
+    let mut known_by = Vec::new();
     for node in &lab.nodes {
         let mut object = lab.cluster.get("Node", None, &node.name)?;
+        known_by.push(object.clone());
         object["status"]["addresses"] =
             json!([{"type": "InternalIP", "address": node.addresses[1].to_string()}]);
         lab.cluster.apply(&object)?;
     }
+    let done = until_over_ipv6(world);
+    for object in &known_by {
+        lab.cluster.apply(object)?;
+    }
+    done
+}
+
+fn until_over_ipv6((lab, pods): &World) -> Result<String> {
     let started = Instant::now();
     loop {
         let wire = Wire::tap(lab)?;
