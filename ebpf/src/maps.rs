@@ -142,7 +142,8 @@ pub fn receiver(incarnation: u32, v4: bool) -> Option<Receiver> {
     }
 }
 
-/// The element that is an incarnation's, if it has it: the agent gives it to another one only by way of 0.
+/// The element that is an incarnation's, if it has it: the agent gives it to another one only by way of 0, and only
+/// after as many endpoints as there are places (on machines that load out of order, no program takes so long).
 #[inline(always)]
 fn incarnate(incarnation: u32) -> Option<*const Endpoint> {
     let found = INCARNATIONS_MAP.get_ptr(Endpoint::place(incarnation))?;

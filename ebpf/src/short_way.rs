@@ -3,8 +3,8 @@
 //!
 //! Nothing is decided here that the whole way ([`crate::path`]) would decide otherwise: whatever is not as
 //! usual in a packet, its flow or its ends goes there, and so does one packet of each tick of the clock, which
-//! keeps the flow's entry up to date. Facts are read in place and not copied; what is read is checked against
-//! its key, or the flow's tag, afterwards (see [`crate::conntrack`] and [`crate::maps`] for why).
+//! keeps the flow's entry up to date ([`unpacked`] does it itself). Facts are read in place and not copied; what
+//! is read is checked against its key, or the flow's tag, afterwards (see [`crate::conntrack`] and [`crate::maps`] for why).
 
 mod flow;
 mod head;
@@ -76,8 +76,11 @@ pub fn from_pod(ctx: &TcContext) -> u32 {
     {
         return NOT_HERE;
     }
-    if overlay::is_told(uplink) && vxlan::send(ctx, skb, uplink, &head).is_ok() {
-        return Outcome::redirected(Counter::Forwarded).code();
+    if overlay::is_told(uplink)
+        && !flow.is_devices_turn()
+        && let Some(outcome) = vxlan::send(ctx, skb, uplink, &head)
+    {
+        return outcome.code();
     }
     let dst = head.tuple.dst;
     if head.forward::<0>(ctx, skb).is_err() {
@@ -127,12 +130,12 @@ fn from_outside(ctx: &TcContext, by_overlay: bool) -> u32 {
         return NOT_HERE;
     };
     if !by_overlay && head.is_packed() {
-        let to_node = maps::is_node_addr(&head.tuple.dst) && !maps::is_node_addr(&head.tuple.src);
-        if !to_node {
-            return NOT_HERE;
+        if let Some(done) = unpacked(ctx, skb, &head) {
+            return done;
         }
-        // What is not delivered at once the device unpacks, and it is met there.
-        return unpacked(ctx, skb, &head).unwrap_or(Outcome::Stack.code());
+        // The device unpacks it, and it is met there.
+        let to_node = maps::is_node_addr(&head.tuple.dst) && !maps::is_node_addr(&head.tuple.src);
+        return if to_node { Outcome::Stack.code() } else { NOT_HERE };
     }
     let Some(flow) = Flow::of(&head) else {
         return NOT_HERE;
@@ -148,27 +151,35 @@ fn from_outside(ctx: &TcContext, by_overlay: bool) -> u32 {
 
 /// A packed packet, if it is one that the overlay's device would hand to [`from_overlay`], and that would deliver
 /// it. Nothing of a flow may overtake what is in the device's queue: so this leaves no packet to the device because
-/// of the time, and all for some seconds once a train of segments has gone there.
+/// of the time, and all for some seconds once one was left to it for another reason.
 #[inline(always)]
 fn unpacked(ctx: &TcContext, skb: Skb, outer: &Head) -> Option<u32> {
     let packed = Packed::read(ctx, skb, outer)?;
-    let head = &packed.head;
-    let flow = Flow::of(head)?;
-    if skb.gso_size() != 0 {
-        flow.note_train();
+    if !packed.is_from_owner() {
         return None;
     }
-    if flow.is_in_trains()
+    let flow = Flow::of(&packed.head)?;
+    let to = may_be_unpacked(skb, &packed, &flow);
+    if to.is_none() {
+        flow.note_queued();
+    }
+    let to = to?;
+    packed.unpack(skb).ok()?;
+    flow.bring_up_to_date();
+    Some(into_pod(ctx, skb, &packed.head, &to))
+}
+
+/// The pod that a packed packet may be delivered to.
+#[inline(always)]
+fn may_be_unpacked(skb: Skb, packed: &Packed, flow: &Flow) -> Option<maps::Receiver> {
+    if !packed.is_usual
+        || flow.may_be_queued()
         || flow.way.uplink(flow.tag, generation()) != overlay::ifindex()
-        || !packed.is_from_owner()
-        || !overlay::passes_reverse_path(skb, &packed.from, &outer.tuple.dst)
+        || !overlay::passes_reverse_path(skb, &packed.from, &packed.to)
     {
         return None;
     }
-    let to = receiver(skb, head, &flow)?;
-    packed.unpack(skb).ok()?;
-    flow.bring_up_to_date();
-    Some(into_pod(ctx, skb, head, &to))
+    receiver(skb, &packed.head, flow)
 }
 
 /// Into a pod of this node.

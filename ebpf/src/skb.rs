@@ -6,6 +6,8 @@
 mod fib;
 mod tunnel;
 
+pub use fib::NextHop;
+
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{

@@ -58,7 +58,11 @@ fn what_takes_an_endpoints_device_or_address_ends_its_short_way() {
     with_pins(|| {
         let mut maps = open();
         let pod = endpoint(7);
-        let (device, address) = (endpoint(8), endpoint(9));
+        let device = endpoint(8);
+        let address = Endpoint {
+            ifindex: 9,
+            ..endpoint(9)
+        };
         for taken in [
             &(|maps: &mut EndpointMaps| maps.set_device(&device))
                 as &dyn Fn(&mut EndpointMaps) -> _,

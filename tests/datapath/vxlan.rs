@@ -4,7 +4,7 @@
 use weir_abi::conntrack::{Tuple, seen};
 use weir_abi::counter::Counter;
 use weir_abi::node::{
-    NodeCidr, OVERLAY_MAC, UplinkInfo, VXLAN_SOURCE_PORTS, config, node_cidr, uplink,
+    NodeAddr, NodeCidr, OVERLAY_MAC, UplinkInfo, VXLAN_SOURCE_PORTS, config, node_cidr, uplink,
 };
 use weir_abi::policy::GroupId;
 use weir_abi::{Addr, Proto};
@@ -15,6 +15,8 @@ use crate::rig::*;
 const PORT: u16 = 8472;
 const NEIGHBOUR: [u8; 6] = [2, 0, 0, 0, 0, 0xd0];
 const OUTER: usize = 20 + 8 + 8 + 14;
+/// A third node, at which other tunnels end.
+const OTHER: Addr = Addr::from_v4([10, 200, 0, 3]);
 
 fn node_v4() -> Addr {
     Family::V4.node()
@@ -49,6 +51,22 @@ fn packing(node: &mut Node) {
         };
         node.put_node_cidr(cidr, len, pods);
     }
+    let uplink = node.if_uplink;
+    let info = UplinkInfo {
+        mac: MAC_UPLINK,
+        flags: 0,
+        ..info
+    };
+    node.map("UPLINKS").insert(uplink, info, 0).unwrap();
+    // Another node, whose pods are others.
+    let other = NodeCidr {
+        node: 8,
+        ifindex: device,
+        flags: node_cidr::OVERLAY,
+        zero: 0,
+        tunnel: OTHER,
+    };
+    node.put_node_cidr(Addr::from_v4([10, 3, 0, 0]), 24, other);
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
     ip(&format!("addr add {}/32 dev weirup", node_v4().to_ip()));
     ip(&format!("route add {} dev weirup", there_v4().to_ip()));
@@ -183,14 +201,21 @@ fn what_cannot_be_packed_goes_to_the_device_as_it_is() {
         for family in Family::BOTH {
             open(node, family);
             let frame = out(family).frame();
+            let is_packed = |run: &Run| run.packet.len() > frame.len();
+            let packs = |node: &mut Node| {
+                let run = |node: &mut Node| node.run(Hook::FromA, &frame);
+                assert!(tried(node, run, is_packed).is_some(), "{family:?}");
+            };
             let goes_to_device = |node: &mut Node, set: &dyn Fn(&mut [u32])| {
                 for _ in 0..3 {
                     let run = node.run_with(Hook::FromA, &frame, set);
                     let run = run.expect(REDIRECTED, Counter::Forwarded);
-                    assert_eq!(run.packet.len(), frame.len(), "{family:?}");
+                    assert!(!is_packed(&run), "{family:?}");
                 }
             };
+            packs(node);
             goes_to_device(node, &train);
+            packs(node);
             // A neighbour of whom nobody knows the address, and a way that is too narrow.
             let there = there_v4().to_ip();
             for (spoil, mend) in [
@@ -210,6 +235,7 @@ fn what_cannot_be_packed_goes_to_the_device_as_it_is() {
                 ip(&spoil);
                 goes_to_device(node, &|_| {});
                 ip(&mend);
+                packs(node);
             }
             let word = u64::from(node.if_overlay) | u64::from(PORT) << 32;
             node.config(config::OVERLAY, word | config::OVERLAY_IS_TOLD);
@@ -246,7 +272,9 @@ fn a_packed_packet_keeps_its_flow_alive_by_itself_as_nothing_may_overtake_it() {
         for family in Family::BOTH {
             open(node, family);
             let now = node.entry(&flow(family), Proto::UDP).unwrap().1.last_seen;
-            node.edit_entry(&flow(family), Proto::UDP, |entry| entry.last_seen -= 2);
+            node.edit_entry(&flow(family), Proto::UDP, |entry| {
+                entry.last_seen = entry.last_seen.wrapping_sub(2)
+            });
             let frame = packed(&back(family));
             node.run(Hook::FromUplink, &frame).delivered();
             let after = node.entry(&flow(family), Proto::UDP).unwrap().1.last_seen;
@@ -255,50 +283,85 @@ fn a_packed_packet_keeps_its_flow_alive_by_itself_as_nothing_may_overtake_it() {
     });
 }
 
-/// What makes a packed packet another one than the device would take at once.
-type Spoil = (&'static str, fn(&mut Vec<u8>));
+/// What makes a packed packet another one than the device would take at once, and whether it is still the flow's,
+/// by the node that has the other end.
+type Spoil = (&'static str, bool, fn(&mut Vec<u8>));
 
 const UNUSUAL: &[Spoil] = &[
-    ("another network's number", |f| f[47] = 1),
-    ("a number's reserved byte", |f| f[49] = 1),
-    ("no number", |f| f[42] = 0),
-    ("an unknown flag", |f| f[43] = 0x80),
-    ("a UDP checksum", |f| f[40] = 1),
-    ("congestion met", |f| f[15] = 3),
-    ("ECT(1)", |f| f[15] = 1),
-    ("from another machine", |f| f[29] ^= 1),
-    ("another port", |f| f[37] ^= 1),
-    ("a frame for another device", |f| f[50] ^= 2),
-    ("a frame that is no IP", |f| f[62] = 9),
-    ("something behind it", |f| f.push(0)),
-    ("a fragment", |f| f[20] |= 0x20),
+    ("another network's number", false, |f| f[47] = 1),
+    ("a number's reserved byte", false, |f| f[49] = 1),
+    ("no number", false, |f| f[42] = 0),
+    ("an unknown flag", false, |f| f[43] = 0x80),
+    ("a UDP checksum", true, |f| f[40] = 1),
+    ("congestion met", true, |f| f[15] = 3),
+    ("ECT(1)", true, |f| f[15] = 1),
+    ("from another machine", false, |f| f[29] = 99),
+    ("from another node", false, |f| f[29] = 3),
+    ("to another address of the node", false, |f| f[33] ^= 8),
+    ("another port", false, |f| f[37] ^= 1),
+    ("a frame for another device", true, |f| f[50] ^= 2),
+    ("a frame that is no IP", false, |f| f[62] = 9),
+    ("something behind it", true, |f| f.push(0)),
+    ("a fragment", false, |f| f[20] |= 0x20),
+    ("a last hop", true, |f| {
+        let ttl = if f[63] == 0 { 72 } else { 71 };
+        f[ttl] = 1;
+    }),
 ];
 
 #[test]
-fn a_packed_packet_with_anything_unusual_is_left_to_the_device_as_it_is() {
+fn a_packed_packet_with_anything_unusual_is_left_to_the_device_as_it_is_and_none_of_its_flow_overtakes_it()
+ {
     on_node(|node| {
         packing(node);
+        let own = NodeAddr::default();
+        let another = Addr::from_v4([10, 100, 0, 9]);
+        node.map("NODE_ADDRS").insert(another, own, 0).unwrap();
         for family in Family::BOTH {
             open(node, family);
-            for (what, spoil) in UNUSUAL {
-                let mut frame = packed(&back(family));
+            let usual = packed(&back(family));
+            for (what, is_flows, spoil) in UNUSUAL {
+                node.edit_entry(&flow(family), Proto::UDP, |entry| entry.queued = 0);
+                node.run(Hook::FromUplink, &usual).delivered();
+                let mut frame = usual.clone();
                 spoil(&mut frame);
                 let frame = summed(frame);
                 let run = node.run(Hook::FromUplink, &frame).left_to_stack();
                 assert_eq!(run.packet, frame, "{what}");
+                let next = node.run(Hook::FromUplink, &usual);
+                assert_eq!(next.action == STACK, *is_flows, "{what}");
             }
-            let left = [
-                ("a last hop", back(family).ttl(1)),
-                ("a flow that is not known", {
-                    Packet::udp(&tuple(family.remote(), 81, family.a(), 4000), b"?")
-                }),
+            node.edit_entry(&flow(family), Proto::UDP, |entry| entry.queued = 0);
+            for (what, packet) in [
+                (
+                    "a flow that is not known",
+                    Packet::udp(&tuple(family.remote(), 81, family.a(), 4000), b"?"),
+                ),
                 ("more than the pod's link takes", back(family).payload(1501)),
-            ];
-            for (what, packet) in left {
+            ] {
                 let frame = packed(&packet);
                 let run = node.run(Hook::FromUplink, &frame).left_to_stack();
                 assert_eq!(run.packet, frame, "{what}");
             }
+        }
+    });
+}
+
+#[test]
+fn a_flow_whose_time_is_over_is_not_revived_by_a_packed_packet() {
+    on_node(|node| {
+        packing(node);
+        for family in Family::BOTH {
+            open(node, family);
+            let frame = packed(&back(family));
+            node.run(Hook::FromUplink, &frame).delivered();
+            // UDP flows last for minutes.
+            node.edit_entry(&flow(family), Proto::UDP, |entry| {
+                entry.last_seen = entry.last_seen.wrapping_sub(1000)
+            });
+            node.run(Hook::FromUplink, &frame).left_to_stack();
+            let entry = node.entry(&flow(family), Proto::UDP).unwrap().1;
+            assert_eq!(entry.queued, 0);
         }
     });
 }
@@ -314,12 +377,14 @@ fn a_packed_packet_is_left_to_the_device_once_policy_or_the_tables_of_nodes_have
             node.groups(SLOT_A, GroupId::OPEN, GroupId::CLOSED);
             node.bump(SLOT_A);
             node.run(Hook::FromUplink, &frame).left_to_stack();
+            node.edit_entry(&flow(family), Proto::UDP, |entry| entry.queued = 0);
             node.groups(SLOT_A, GroupId::OPEN, GroupId::OPEN);
             node.bump(SLOT_A);
             open(node, family);
             node.run(Hook::FromUplink, &frame).delivered();
             node.config(config::GENERATION, family.ip_header() as u64);
             node.run(Hook::FromUplink, &frame).left_to_stack();
+            node.edit_entry(&flow(family), Proto::UDP, |entry| entry.queued = 0);
             open(node, family);
             node.run(Hook::FromUplink, &frame).delivered();
             // The pod is gone.
@@ -350,6 +415,7 @@ fn where_an_uplinks_reverse_path_filter_is_strict_a_packed_packet_comes_by_the_w
             let there = there_v4().to_ip();
             ip(&format!("route replace {there} dev weirov"));
             node.run(Hook::FromUplink, &frame).left_to_stack();
+            node.edit_entry(&flow(family), Proto::UDP, |entry| entry.queued = 0);
             node.config(config::OVERLAY, word);
             node.run(Hook::FromUplink, &frame).delivered();
             node.config(config::OVERLAY, word | config::UPLINKS_ARE_STRICT);
@@ -369,7 +435,9 @@ fn packets_follow_a_train_of_segments_through_the_device_and_do_not_overtake_it(
             node.run_with(Hook::FromUplink, &frame, train)
                 .left_to_stack();
             node.run(Hook::FromUplink, &frame).left_to_stack();
-            node.edit_entry(&flow(family), Proto::UDP, |entry| entry.train -= 2);
+            node.edit_entry(&flow(family), Proto::UDP, |entry| {
+                entry.queued = entry.queued.wrapping_sub(2)
+            });
             node.run(Hook::FromUplink, &frame).delivered();
         }
     });

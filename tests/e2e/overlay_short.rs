@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, UdpSocket};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use weir_lab::{Lab, Pod};
 
 use crate::overlay_wire::{Packed, Sniffer};
 use crate::services_world::{FAMILIES, server_of};
+use crate::wait::await_that;
 
 /// The overlay's device.
 const DEVICE: &str = "weir-overlay";
@@ -36,6 +38,58 @@ fn within(pod: &Pod) -> Place {
 
 fn address(pod: &Pod, v4: bool) -> IpAddr {
     if v4 { pod.v4() } else { pod.v6() }
+}
+
+/// Changes IPsec's policies on a node, to one that asks for nothing.
+fn ipsec(lab: &Lab, node: usize, change: &str) {
+    run_in(&lab.nodes[node].place().net_only(), || {
+        let words = ["xfrm", "policy", change, "src", "192.0.2.1/32"];
+        let rest = ["dst", "192.0.2.2/32", "dir", "out"];
+        let done = Command::new("ip").args(words).args(rest).status()?;
+        anyhow::ensure!(done.success(), "ip xfrm: {done}");
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// Whether the node's status says that IPsec slows the overlay down.
+fn is_slowed(lab: &Lab, node: usize) -> bool {
+    let status = lab.nodes[node].client().status().unwrap();
+    status.notes.iter().any(|note| note.contains("IPsec"))
+}
+
+#[test]
+fn where_the_kernel_has_ipsec_policies_every_packet_goes_through_the_device_and_the_status_says_so()
+{
+    const ROUNDS: u64 = 300;
+    let (lab, pods) = start();
+    for v4 in FAMILIES {
+        let sockets = sockets(&pods, v4);
+        let mut number = 0;
+        // Packets of so many rounds that node 0's device has taken in and sent.
+        let mut by_device = || {
+            let before = device_packets(&lab, 0);
+            for _ in 0..ROUNDS {
+                number += 1;
+                round(&sockets, number);
+            }
+            let after = device_packets(&lab, 0);
+            [after[0] - before[0], after[1] - before[1]]
+        };
+        by_device();
+        assert!(!is_slowed(&lab, 0));
+        assert!(by_device().iter().all(|n| *n < ROUNDS / 2));
+        ipsec(&lab, 0, "add");
+        // The agent hears of it.
+        await_that("the agent hears of it", || is_slowed(&lab, 0));
+        assert_eq!(by_device(), [ROUNDS; 2]);
+        ipsec(&lab, 0, "delete");
+        await_that("the agent hears of it", || !is_slowed(&lab, 0));
+        by_device();
+        await_that("the device is passed by again", || {
+            by_device().iter().all(|n| *n < ROUNDS / 2)
+        });
+    }
 }
 
 /// Packets that the overlay's device of a node has taken in and sent.

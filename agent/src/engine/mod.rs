@@ -8,6 +8,7 @@ mod conflist;
 pub mod endpoints;
 mod event;
 mod grow;
+mod guards;
 mod local;
 mod metrics;
 mod node;

@@ -9,6 +9,7 @@ use weir_net::{IpNetwork, NetNs, Netlink, PublicKey};
 
 use super::{
     endpoints::write_by_rename,
+    guards::Guards,
     tunnel::{Ensured, Tunnel},
     xdp::XdpPart,
 };
@@ -59,6 +60,7 @@ pub struct NodePart {
     xdp: XdpPart,
     /// The tunnel's device as last found.
     ensured: Ensured,
+    guards: Guards,
     /// As last read.
     pub network: Network,
     /// As last found.
@@ -103,6 +105,7 @@ impl NodePart {
             },
             tunnel,
             ensured: Ensured::default(),
+            guards: Guards::default(),
             node_ports: config.node_ports.clone(),
             pools: config.pools.clone(),
             non_masquerade: config.non_masquerade.clone(),
@@ -217,7 +220,10 @@ impl NodePart {
 
     /// Looks for what is worth a note, and logs what is new.
     fn take_notes(&mut self) {
-        let notes = reverse_path::notes(&sysctl::Kernel, &self.uplinks);
+        let mut notes = reverse_path::notes(&sysctl::Kernel, &self.uplinks);
+        if matches!(self.tunnel, Tunnel::Overlay(_)) {
+            notes.extend(self.guards.note());
+        }
         for note in notes.iter().filter(|note| !self.notes.contains(note)) {
             tracing::warn!("{note}");
         }
@@ -236,9 +242,8 @@ impl NodePart {
             }
         };
         self.overlay.device = self.ensured.index;
-        let strict = |uplink: &Uplink| reverse_path::is_strict(&sysctl::Kernel, uplink);
-        let strict = self.uplinks.iter().any(strict);
-        let word = self.tunnel.word(self.ensured.index, strict);
+        self.guards = Guards::find(&self.uplinks, failures);
+        let word = self.tunnel.word(self.ensured.index, self.guards);
         let told = self.config.ensure(config::OVERLAY, word);
         failures.extend(told.err().map(|e| e.to_string()));
     }

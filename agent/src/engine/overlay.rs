@@ -62,6 +62,7 @@ impl Device {
         link.kind.as_deref() == Some(self.kind.name())
             && link.external_port == Some(self.port)
             && link.mac == Some(Mac(OVERLAY_MAC))
+            && (self.kind != TunnelKind::Vxlan || link.source_ports == Some(VXLAN_SOURCE_PORTS))
             && link.noarp
     }
 
@@ -104,6 +105,7 @@ mod tests {
         let right = Link {
             kind: Some("vxlan".into()),
             external_port: Some(8472),
+            source_ports: Some(VXLAN_SOURCE_PORTS),
             mac: Some(Mac(OVERLAY_MAC)),
             noarp: true,
             ..Link::default()
@@ -124,6 +126,10 @@ mod tests {
             },
             Link {
                 mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+                ..right.clone()
+            },
+            Link {
+                source_ports: Some((0, 0)),
                 ..right.clone()
             },
             Link {

@@ -10,7 +10,7 @@ use weir_net::{
     netlink::{Link, LinkChange, TunnelKind, WIREGUARD},
 };
 
-use super::{endpoints::write_by_rename, overlay, wireguard};
+use super::{endpoints::write_by_rename, guards::Guards, overlay, wireguard};
 use crate::{
     compile::{route::Desired, wireguard::Encryption},
     config::Config,
@@ -116,20 +116,24 @@ impl Tunnel {
     }
 
     /// What the programs are told of it (`config::OVERLAY`). Without the device that WireGuard needs
-    /// they go on as if it were there: nothing is sent or taken in the clear. `strict`: so is the reverse path
-    /// filter of an uplink.
-    pub fn word(&self, index: Option<u32>, strict: bool) -> u64 {
+    /// they go on as if it were there: nothing is sent or taken in the clear.
+    pub fn word(&self, index: Option<u32>, guards: Guards) -> u64 {
         let (index, port, kind) = match (self, index) {
             (Self::None, _) | (Self::Overlay(_), None) => return 0,
             (Self::Overlay(device), Some(index)) => (index, device.port, kind_bits(device.kind)),
             (Self::Wireguard(device), index) => (index.unwrap_or(u32::MAX), device.port, 0),
         };
-        let filter = if strict {
+        let filter = if guards.strict {
             config::UPLINKS_ARE_STRICT
         } else {
             0
         };
-        u64::from(index) | u64::from(port) << 32 | kind | filter
+        let hidden = if guards.ipsec {
+            config::OVERLAY_IS_VXLAN
+        } else {
+            0
+        };
+        (u64::from(index) | u64::from(port) << 32 | kind | filter) & !hidden
     }
 
     /// Gives WireGuard its peers, and writes down the key by which others know this node.
@@ -267,28 +271,38 @@ mod tests {
             (&overlay, 0),
             (&Tunnel::None, 0),
         ] {
-            assert_eq!(tunnel.word(None, false), without);
+            assert_eq!(tunnel.word(None, Guards::default()), without);
         }
         // Nor is its key taken back then.
         let missing = Ensured::default();
         assert_eq!(wireguard.key_to_publish(missing), None);
         assert_eq!(overlay.key_to_publish(missing), Some(None));
-        assert_eq!(wireguard.word(Some(9), false), 7 << 32 | 9);
+        assert_eq!(wireguard.word(Some(9), Guards::default()), 7 << 32 | 9);
         // Only the overlay is told of a way that is too narrow for what it packs.
         let told = 7 << 32 | 9 | config::OVERLAY_IS_TOLD;
         assert_eq!(
-            overlay.word(Some(9), false),
+            overlay.word(Some(9), Guards::default()),
             told | config::OVERLAY_IS_VXLAN
         );
-        let geneve = Tunnel::Overlay(overlay::Device {
-            kind: TunnelKind::Geneve,
-            port: 7,
-        });
-        assert_eq!(geneve.word(Some(9), false), told);
+    }
+
+    #[test]
+    fn only_vxlan_is_packed_by_programs_and_only_where_the_kernel_need_not_see_it() {
+        let overlay = |kind| Tunnel::Overlay(overlay::Device { kind, port: 7 });
+        let (vxlan, geneve) = (overlay(TunnelKind::Vxlan), overlay(TunnelKind::Geneve));
+        let told = 7 << 32 | 9 | config::OVERLAY_IS_TOLD;
+        let guards = |strict, ipsec| Guards { strict, ipsec };
+        let of = |tunnel: &Tunnel, guards| tunnel.word(Some(9), guards);
+        assert_eq!(of(&geneve, guards(false, false)), told);
         assert_eq!(
-            geneve.word(Some(9), true),
+            of(&vxlan, guards(false, false)),
+            told | config::OVERLAY_IS_VXLAN
+        );
+        assert_eq!(of(&vxlan, guards(false, true)), told);
+        assert_eq!(
+            of(&geneve, guards(true, false)),
             told | config::UPLINKS_ARE_STRICT
         );
-        assert_eq!(geneve.word(None, true), 0);
+        assert_eq!(vxlan.word(None, guards(true, true)), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! rtnetlink multicast, as "something of the node's network changed": the engine then reads it
+//! Netlink multicast, as "something of the node's network changed": the engine then reads it
 //! whole, so a message that was lost (`ENOBUFS`) is a change like any other.
 
 use std::io;
@@ -6,9 +6,11 @@ use std::io;
 use futures::{FutureExt as _, StreamExt as _, channel::mpsc::UnboundedReceiver};
 use netlink_packet_core::NetlinkMessage;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::SocketAddr;
+use netlink_sys::protocols::NETLINK_XFRM;
+use netlink_sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket};
 use rtnetlink::MulticastGroup;
 use tokio::task::JoinHandle;
+use weir_net::netlink::POLICY_CHANGES;
 
 /// Links, addresses and routes of both families.
 const GROUPS: [MulticastGroup; 5] = [
@@ -25,6 +27,8 @@ pub struct Monitor {
     /// Keeps the connection open, though nothing is asked over it.
     _handle: rtnetlink::Handle,
     connection: JoinHandle<()>,
+    /// IPsec policies; none in a kernel without IPsec.
+    policies: Option<TokioSocket>,
 }
 
 impl Monitor {
@@ -38,6 +42,7 @@ impl Monitor {
             messages,
             _handle: handle,
             connection: tokio::spawn(connection),
+            policies: policies()?,
         })
     }
 
@@ -47,12 +52,40 @@ impl Monitor {
     /// # Errors
     /// It cannot be made anew.
     pub async fn changed(&mut self) -> io::Result<()> {
-        let first = self.messages.next().await;
+        let first = tokio::select! {
+            message = self.messages.next() => message,
+            changed = policy_change(self.policies.as_mut()) => {
+                return changed;
+            }
+        };
         while let Some(Some(_)) = self.messages.next().now_or_never() {}
         if first.is_none() {
             *self = Self::new()?;
         }
         Ok(())
+    }
+}
+
+/// Subscribes to changes of IPsec policies.
+fn policies() -> io::Result<Option<TokioSocket>> {
+    let mut socket = match TokioSocket::new(NETLINK_XFRM) {
+        Ok(socket) => socket,
+        Err(e) if e.raw_os_error() == Some(libc::EPROTONOSUPPORT) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let group = SocketAddr::new(0, POLICY_CHANGES);
+    socket.socket_mut().bind(&group)?;
+    Ok(Some(socket))
+}
+
+/// Waits until a policy has changed; messages that were lost are a change like any other.
+async fn policy_change(socket: Option<&mut TokioSocket>) -> io::Result<()> {
+    let Some(socket) = socket else {
+        return std::future::pending().await;
+    };
+    match socket.recv_from_full().await {
+        Err(e) if e.raw_os_error() != Some(libc::ENOBUFS) => Err(e),
+        _ => Ok(()),
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Endpoint {
     pub slot: u32,
     /// Rises with every endpoint of this node, never reused while conntrack may remember it: a
     /// reused address inherits no flow. Never 0 and, of endpoints that are there, never the same modulo
-    /// [`crate::map::MAX_ENDPOINTS`].
+    /// [`crate::map::MAX_ENDPOINTS`] (but for those of an older release: one of the two has no short way then).
     pub incarnation: u32,
     /// Reserved, zero.
     pub flags: u32,

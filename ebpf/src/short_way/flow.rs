@@ -31,11 +31,12 @@ pub struct Flow {
     entry: *mut CtEntry,
     now: Ticks,
     last_seen: Ticks,
-    train: Ticks,
+    queued: u16,
+    packed: u16,
 }
 
-/// For so long after a train of segments packets of its flow follow it through the overlay's device.
-const TRAINS_LAST: Ticks = 1;
+/// For so long after a packet that was left to the overlay's device all of its flow follow it there.
+const QUEUE_LASTS: u16 = 1;
 
 impl Flow {
     /// The packet's, if this packet changes nothing of it but its time.
@@ -55,7 +56,12 @@ impl Flow {
                 && state::advance(was, head.proto, original, head.tcp_flags) == was
                 && (&raw const (*entry).version).read_volatile() == CtEntry::VERSION;
             let last_seen = (&raw const (*entry).last_seen).read_volatile();
-            let train = (&raw const (*entry).train).read_volatile();
+            let now = conntrack::now();
+            if last_seen != now && state::expired(was, head.proto, last_seen, now) {
+                return None;
+            }
+            let queued = (&raw const (*entry).queued).read_volatile();
+            let packed = (&raw const (*entry).packed).read_volatile();
             let initiator = End {
                 incarnation: (&raw const (*entry).initiator).read_volatile(),
                 stamp: (&raw const (*entry).egress).read_volatile(),
@@ -79,9 +85,10 @@ impl Flow {
                 way,
                 tag,
                 entry,
-                now: conntrack::now(),
+                now,
                 last_seen,
-                train,
+                queued,
+                packed,
             })
         }
     }
@@ -101,18 +108,30 @@ impl Flow {
         }
     }
 
-    /// Notes that a train of segments has gone to the overlay's device.
+    /// Notes that a packed packet is left to the overlay's device, which has a queue.
     #[inline(always)]
-    pub fn note_train(&self) {
-        if self.train != self.now {
+    pub fn note_queued(&self) {
+        if self.queued != self.now as u16 {
             // SAFETY: as above.
-            unsafe { (&raw mut (*self.entry).train).write_volatile(self.now) };
+            unsafe { (&raw mut (*self.entry).queued).write_volatile(self.now as u16) };
         }
     }
 
-    /// Whether such a train may still be on its way there.
+    /// Whether such a packet may still be in that queue.
     #[inline(always)]
-    pub fn is_in_trains(&self) -> bool {
-        self.train != 0 && self.now.wrapping_sub(self.train) <= TRAINS_LAST
+    pub fn may_be_queued(&self) -> bool {
+        self.queued != 0 && (self.now as u16).wrapping_sub(self.queued) <= QUEUE_LASTS
+    }
+
+    /// Whether the device has to pack this packet: one in each tick, so that the kernel asks the next hop whether
+    /// it is still there, which no look at its tables does.
+    #[inline(always)]
+    pub fn is_devices_turn(&self) -> bool {
+        if self.packed == self.now as u16 {
+            return false;
+        }
+        // SAFETY: as above.
+        unsafe { (&raw mut (*self.entry).packed).write_volatile(self.now as u16) };
+        true
     }
 }

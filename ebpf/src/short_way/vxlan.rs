@@ -5,12 +5,15 @@
 //! trains of segments are left to the device, which has offloads for them.
 
 use aya_ebpf::programs::TcContext;
+use weir_abi::conntrack::Tuple;
+use weir_abi::counter::Counter;
 use weir_abi::node::VXLAN_SOURCE_PORTS;
-use weir_abi::{Addr, Proto};
+use weir_abi::{Addr, PortBe, Proto};
 
 use super::head::{Head, at, at_mut};
+use crate::outcome::Outcome;
 use crate::packet::{Bytes, ETH_LEN};
-use crate::skb::{Failed, Skb};
+use crate::skb::{Failed, NextHop, Skb};
 use crate::{checksum, maps, overlay};
 
 /// An outer packet's headers, from its IP header to the end of the inner frame's.
@@ -26,8 +29,8 @@ struct Outer {
     check: u16,
     src: u32,
     dst: u32,
-    sport: [u8; 2],
-    dport: [u8; 2],
+    sport: u16,
+    dport: u16,
     udp_len: [u8; 2],
     udp_check: u16,
     flags: u32,
@@ -36,13 +39,15 @@ struct Outer {
     inner_ethertype: [u8; 2],
 }
 
-/// Length of [`Outer`], where an inner frame's IP header would stand in one that is not packed.
-pub const OUTER: usize = size_of::<Outer>();
-const _: () = assert!(OUTER == 20 + 8 + 8 + ETH_LEN as usize);
+/// What packing adds to a packet.
+const ADDED: usize = size_of::<Outer>();
+const _: () = assert!(ADDED == IP_HEADER + UDP_HEADER + VXLAN_HEADER + ETH_LEN as usize);
+/// Where the inner frame begins in the outer one.
+const INNER: usize = ETH_LEN as usize + IP_HEADER + UDP_HEADER + VXLAN_HEADER;
 
-/// The outer packet's frame, with the inner one's.
+/// The beginning of the outer packet's frame.
 #[repr(C, packed(2))]
-struct Front {
+struct OuterFrame {
     macs: [u32; 3],
     ethertype: [u8; 2],
     outer: Outer,
@@ -54,6 +59,8 @@ const VNI: u32 = (overlay::VNI << 8).to_be();
 const DONT_FRAGMENT: [u8; 2] = [0x40, 0];
 const LIFE: u8 = 64;
 const IP_HEADER: usize = 20;
+const UDP_HEADER: usize = 8;
+const VXLAN_HEADER: usize = 8;
 /// ECN's bits of the type of service (RFC 3168 §5).
 const ECN: u8 = 3;
 const ECT_0: u8 = 2;
@@ -61,32 +68,54 @@ const CE: u8 = 3;
 /// In CE and in ECT(1): the inner packet's has to be set by it (RFC 6040 §4.2).
 const TO_BE_SET: u8 = 1;
 
-/// Packs a packet for the node that has its destination, and sends it. Nothing is changed if that fails.
+/// Packs a packet for the node that has its destination, and sends it. `None`: it is as it was, and for the device.
 #[inline(always)]
-pub fn send(ctx: &TcContext, skb: Skb, device: u32, head: &Head) -> Result<(), Failed> {
+pub fn send(ctx: &TcContext, skb: Skb, device: u32, head: &Head) -> Option<Outcome> {
     if !overlay::is_vxlan() || skb.gso_size() != 0 {
-        return Err(Failed);
+        return None;
     }
-    let tunnel = maps::tunnel(&head.tuple.dst).ok_or(Failed)?;
+    let tunnel = maps::tunnel(&head.tuple.dst)?;
     let local = maps::uplink_addr(device, true);
     if !tunnel.is_v4() || local.is_none() {
-        return Err(Failed);
+        return None;
     }
-    let udp_len = skb.len() + (OUTER - IP_HEADER) as u32 - ETH_LEN;
+    let udp_len = skb.len() + (UDP_HEADER + VXLAN_HEADER) as u32;
     let total = udp_len + IP_HEADER as u32;
     if total > u16::MAX as u32 {
-        return Err(Failed);
+        return None;
     }
     let total = total as u16;
-    let hop = skb.next_hop(&local, &tunnel, total).ok_or(Failed)?;
-    let sport = source_port(skb.flow_hash());
-    skb.grow_to_pack(OUTER as i32)?;
-    let Some(front) = at_mut::<Front>(ctx, 0) else {
-        return Err(Failed);
+    let ends = Tuple {
+        src: local,
+        dst: tunnel,
+        sport: PortBe::new(source_port(skb.flow_hash())),
+        dport: PortBe::new(overlay::port()),
     };
+    let hop = skb.next_hop(&ends, Proto::UDP, total)?;
+    skb.grow_to_pack(ADDED as i32).ok()?;
+    Some(match write(ctx, skb, head, &ends, &hop, total) {
+        Ok(()) => {
+            skb.redirect(hop.ifindex, false);
+            Outcome::redirected(Counter::Forwarded)
+        }
+        Err(Failed) => Outcome::drop(Counter::DropInternal),
+    })
+}
+
+/// Writes all headers of the outer packet, `total` bytes, and takes a hop from the inner one.
+#[inline(always)]
+fn write(
+    ctx: &TcContext,
+    skb: Skb,
+    head: &Head,
+    ends: &Tuple,
+    hop: &NextHop,
+    total: u16,
+) -> Result<(), Failed> {
+    let front = at_mut::<OuterFrame>(ctx, 0).ok_or(Failed)?;
     front.macs = hop.macs;
     front.ethertype = [0x08, 0x00];
-    let (src, dst) = (local.v4_word(), tunnel.v4_word());
+    let (src, dst) = (ends.src.v4_word(), ends.dst.v4_word());
     let tos = outer_tos(head.tos);
     let o = &mut front.outer;
     o.version = 0x45;
@@ -99,50 +128,57 @@ pub fn send(ctx: &TcContext, skb: Skb, device: u32, head: &Head) -> Result<(), F
     o.check = header_check(tos, total, src, dst);
     o.src = src;
     o.dst = dst;
-    o.sport = sport.to_be_bytes();
-    o.dport = overlay::port().to_be_bytes();
-    o.udp_len = (udp_len as u16).to_be_bytes();
+    o.sport = ends.sport.0;
+    o.dport = ends.dport.0;
+    o.udp_len = (total - IP_HEADER as u16).to_be_bytes();
     // The inner packet has checksums of its own.
     o.udp_check = 0;
     o.flags = HAS_VNI;
     o.vni = VNI;
     o.inner_macs = overlay::MACS;
     o.inner_ethertype = head.ethertype();
-    head.forward::<OUTER>(ctx, skb)?;
-    skb.redirect(hop.ifindex, false);
-    Ok(())
+    head.forward::<INNER>(ctx, skb)
 }
 
-/// A packed packet in an uplink's frame, which is to this node.
+/// A packet of the overlay's network in an uplink's frame, which is to this node's address there.
 pub struct Packed {
+    /// The inner packet's.
     pub head: Head,
     /// Who has packed it.
     pub from: Addr,
+    /// The node's address.
+    pub to: Addr,
+    /// The device would take it as it is, and there is nothing to it but one packet.
+    pub is_usual: bool,
 }
 
 impl Packed {
-    /// What the device would take, and nothing unusual in it: `outer` is the packet's own head.
+    /// `outer` is the packet's own head.
     #[inline(always)]
     pub fn read(ctx: &TcContext, skb: Skb, outer: &Head) -> Option<Self> {
         if !overlay::is_vxlan() || !outer.v4 {
             return None;
         }
         let o: &Outer = at(ctx, ETH_LEN as usize)?;
+        if o.flags != HAS_VNI || o.vni != VNI {
+            return None;
+        }
         let [a, b, _] = o.inner_macs;
         let for_device = a == overlay::MACS[0] && b as u16 == overlay::MACS[1] as u16;
-        let whole = outer.fills(skb);
-        if o.flags != HAS_VNI
-            || o.vni != VNI
-            || o.udp_check != 0
-            || o.tos & TO_BE_SET != 0
-            || !for_device
-            || !whole
-        {
+        let is_usual = for_device
+            && o.udp_check == 0
+            && o.tos & TO_BE_SET == 0
+            && outer.fills(skb)
+            && skb.gso_size() == 0;
+        // By an uplink that has another address the node's own rules may not let it in.
+        if maps::uplink_addr(skb.ifindex(), true) != outer.tuple.dst {
             return None;
         }
         Some(Self {
-            head: Head::read::<OUTER>(ctx, skb)?,
+            head: Head::read::<INNER>(ctx, skb)?,
             from: outer.tuple.src,
+            to: outer.tuple.dst,
+            is_usual,
         })
     }
 
@@ -155,7 +191,7 @@ impl Packed {
     /// Takes the outer headers off.
     #[inline(always)]
     pub fn unpack(&self, skb: Skb) -> Result<(), Failed> {
-        skb.shrink_to_unpack(OUTER as i32, self.head.v4)
+        skb.shrink_to_unpack(ADDED as i32, self.head.v4)
     }
 }
 

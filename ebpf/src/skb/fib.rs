@@ -1,7 +1,8 @@
 //! What the kernel's routes say of a packet's way. Kernel only.
 
 use aya_ebpf::helpers::generated as bpf;
-use weir_abi::Addr;
+use weir_abi::conntrack::Tuple;
+use weir_abi::{Addr, Proto};
 
 use super::{LOOPBACK, Skb};
 
@@ -36,8 +37,12 @@ impl Skb {
     /// Where the node itself would send a packet of `size` bytes, from its IP header on, and to whose MAC address;
     /// none if there is no such way, it is too narrow, or nobody knows the neighbour yet.
     #[inline(always)]
-    pub fn next_hop(self, src: &Addr, dst: &Addr, size: u16) -> Option<NextHop> {
-        let mut ask = FibLookup::between(LOOPBACK, src, dst);
+    pub fn next_hop(self, ends: &Tuple, proto: Proto, size: u16) -> Option<NextHop> {
+        let mut ask = FibLookup::between(LOOPBACK, &ends.src, &ends.dst);
+        // Rules may ask for these, and a choice among several hops may depend on them.
+        ask.l4_protocol = proto.0;
+        ask.sport = ends.sport.0;
+        ask.dport = ends.dport.0;
         ask.tot_len = size;
         if self.ask_fib(&mut ask) != FIB_SUCCESS {
             return None;

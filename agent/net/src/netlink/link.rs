@@ -78,6 +78,8 @@ pub struct Link {
     /// The UDP port of a VXLAN or Geneve device whose tunnels are each packet's own ("external",
     /// collect metadata), host order.
     pub external_port: Option<u16>,
+    /// The source ports of a VXLAN device's outer packets, the last one excluded.
+    pub source_ports: Option<(u16, u16)>,
 }
 
 /// A veth pair to be made.
@@ -276,7 +278,10 @@ fn parse(message: RouteNetlinkMessage) -> Option<Link> {
                 for info in infos {
                     match info {
                         LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
-                        LinkInfo::Data(data) => link.external_port = tunnel::external_port(&data),
+                        LinkInfo::Data(data) => {
+                            link.external_port = tunnel::external_port(&data);
+                            link.source_ports = tunnel::source_ports(&data);
+                        }
                         _ => {}
                     }
                 }

@@ -14,6 +14,7 @@ mod rule;
 mod tunnel;
 mod watch;
 mod wireguard;
+mod xfrm;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -37,6 +38,7 @@ pub use watch::LinkWatch;
 pub use wireguard::{
     Device as WireguardDevice, KIND as WIREGUARD, Peer as WireguardPeer, PeerChange, Wireguard,
 };
+pub use xfrm::{POLICY_CHANGES, ipsec_policies};
 
 /// How often an interrupted dump is repeated before the error is the caller's.
 const DUMP_ATTEMPTS: u32 = 16;

@@ -86,6 +86,17 @@ impl Netlink {
     }
 }
 
+/// The source ports of a VXLAN device's outer packets, the last one excluded.
+pub(super) fn source_ports(data: &InfoData) -> Option<(u16, u16)> {
+    let InfoData::Vxlan(infos) = data else {
+        return None;
+    };
+    infos.iter().find_map(|info| match info {
+        InfoVxlan::PortRange(ports) => Some(*ports),
+        _ => None,
+    })
+}
+
 /// The UDP port of a device whose tunnels are each packet's own.
 pub(super) fn external_port(data: &InfoData) -> Option<u16> {
     let (mut port, mut external) = (None, false);
