@@ -43,6 +43,7 @@ mod stack;
 mod tables;
 mod to_uplink;
 mod vxlan;
+mod vxlan_in;
 mod wireguard;
 mod worlds;
 mod xdp;
