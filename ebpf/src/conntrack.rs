@@ -29,11 +29,23 @@ static ESTABLISHED: LruHashMap<CtKey, CtEntry> = LruHashMap::with_max_entries(MA
 /// of the two.
 pub const TWIN_LAG: Ticks = 8;
 
+/// Now, in nanoseconds, as of the kernel's last look at its clock.
+#[inline(always)]
+pub fn clock() -> u64 {
+    // SAFETY: the helper takes nothing.
+    unsafe { bpf_ktime_get_coarse_ns() }
+}
+
+/// A time in ticks.
+#[inline(always)]
+pub fn ticks(clock: u64) -> Ticks {
+    (clock >> 30) as Ticks
+}
+
 /// Now, in ticks.
 #[inline(always)]
 pub fn now() -> Ticks {
-    // SAFETY: the helper takes nothing.
-    (unsafe { bpf_ktime_get_coarse_ns() } >> 30) as Ticks
+    ticks(clock())
 }
 
 /// A tuple's key, and whether its source is the higher end.

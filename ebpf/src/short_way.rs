@@ -151,7 +151,7 @@ fn from_outside(ctx: &TcContext, by_overlay: bool) -> u32 {
 
 /// A packed packet, if it is one that the overlay's device would hand to [`from_overlay`], and that would deliver
 /// it. Nothing of a flow may overtake what is in the device's queue: so this leaves no packet to the device because
-/// of the time, and all for some seconds once one was left to it for another reason.
+/// of the time, and all of the flow that follow one that was left to it for another reason, until a pause.
 #[inline(always)]
 fn unpacked(ctx: &TcContext, skb: Skb, outer: &Head) -> Option<u32> {
     let packed = Packed::read(ctx, skb, outer)?;

@@ -237,10 +237,10 @@ pub struct CtEntry {
     /// The uplink by which the initiator's first packet came in, and by which the replies leave
     /// again; with [`flags::MASQUERADE`] the one that the initiator's packets leave by; 0 for other flows.
     pub uplink: u32,
-    /// When a packed packet of the flow was last left to the overlay's device, in ticks as `last_seen`, the low
-    /// half of them; 0 if none ever was.
+    /// When a packed packet of the flow was last left to the overlay's device, in units of 2^24 ns (about 17 ms) of
+    /// the monotonic clock, the low half of them; 0 if none ever was.
     pub queued: u16,
-    /// When the device last packed one, likewise.
+    /// When the device last packed one, in ticks as `last_seen`, the low half of them.
     pub packed: u16,
     /// The way to and from an end on another node, of a flow that is not translated.
     pub way: Way,

@@ -30,12 +30,15 @@ pub struct Flow {
     pub tag: u32,
     entry: *mut CtEntry,
     now: Ticks,
+    /// In units of [`CtEntry::queued`].
+    moment: u16,
     last_seen: Ticks,
     queued: u16,
     packed: u16,
 }
 
-/// For so long after a packet that was left to the overlay's device all of its flow follow it there.
+/// For so long after a packet that was left to the overlay's device all of its flow follow it there, in units of
+/// [`CtEntry::queued`]. Its queue is worked off in the same turn as the interface's, or the next.
 const QUEUE_LASTS: u16 = 1;
 
 impl Flow {
@@ -56,7 +59,8 @@ impl Flow {
                 && state::advance(was, head.proto, original, head.tcp_flags) == was
                 && (&raw const (*entry).version).read_volatile() == CtEntry::VERSION;
             let last_seen = (&raw const (*entry).last_seen).read_volatile();
-            let now = conntrack::now();
+            let clock = conntrack::clock();
+            let now = conntrack::ticks(clock);
             if last_seen != now && state::expired(was, head.proto, last_seen, now) {
                 return None;
             }
@@ -86,6 +90,7 @@ impl Flow {
                 tag,
                 entry,
                 now,
+                moment: (clock >> 24) as u16,
                 last_seen,
                 queued,
                 packed,
@@ -111,16 +116,16 @@ impl Flow {
     /// Notes that a packed packet is left to the overlay's device, which has a queue.
     #[inline(always)]
     pub fn note_queued(&self) {
-        if self.queued != self.now as u16 {
+        if self.queued != self.moment {
             // SAFETY: as above.
-            unsafe { (&raw mut (*self.entry).queued).write_volatile(self.now as u16) };
+            unsafe { (&raw mut (*self.entry).queued).write_volatile(self.moment) };
         }
     }
 
     /// Whether such a packet may still be in that queue.
     #[inline(always)]
     pub fn may_be_queued(&self) -> bool {
-        self.queued != 0 && (self.now as u16).wrapping_sub(self.queued) <= QUEUE_LASTS
+        self.queued != 0 && self.moment.wrapping_sub(self.queued) <= QUEUE_LASTS
     }
 
     /// Whether the device has to pack this packet: one in each tick, so that the kernel asks the next hop whether
