@@ -12,7 +12,7 @@ use crate::packets::*;
 use crate::rig::*;
 use crate::services::{PROTOS, answer, ends, opening};
 
-const PORT: u16 = 8472;
+pub const PORT: u16 = 8472;
 const BACKEND: u32 = 7;
 
 /// The remote pods behind the overlay, and the other node's own addresses.

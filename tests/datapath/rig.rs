@@ -140,7 +140,8 @@ pub fn ifindex(name: &str) -> u32 {
     nix::net::if_::if_nametoindex(name).expect("interface exists")
 }
 
-fn mac(m: [u8; 6]) -> String {
+/// As `ip` writes it.
+pub fn mac(m: [u8; 6]) -> String {
     m.map(|b| format!("{b:02x}")).join(":")
 }
 

@@ -3,15 +3,13 @@
 
 use weir_abi::conntrack::{Tuple, seen};
 use weir_abi::counter::Counter;
-use weir_abi::node::{
-    NodeCidr, OVERLAY_MAC, UplinkInfo, VXLAN_SOURCE_PORTS, config, node_cidr, uplink,
-};
+use weir_abi::node::{NodeCidr, OVERLAY_MAC, UplinkInfo, VXLAN_SOURCE_PORTS, config, node_cidr};
 use weir_abi::{Addr, Proto};
 
+use crate::overlay::{PORT, overlaid};
 use crate::packets::*;
 use crate::rig::*;
 
-pub const PORT: u16 = 8472;
 const NEIGHBOUR: [u8; 6] = [2, 0, 0, 0, 0, 0xd0];
 const OUTER: usize = 20 + 8 + 8 + 14;
 /// A third node, at which other tunnels end.
@@ -29,49 +27,46 @@ pub fn there_v4() -> Addr {
 /// The remote pods of both families behind the overlay, over IPv4, and a way to the other node.
 pub fn packing(node: &mut Node) {
     let device = node.if_overlay;
-    let info = UplinkInfo {
-        addr4: node_v4(),
-        addr6: Family::V6.node(),
-        mac: OVERLAY_MAC,
-        flags: uplink::OVERLAY,
-    };
-    node.map("UPLINKS").insert(device, info, 0).unwrap();
-    let kind = config::OVERLAY_IS_TOLD | config::OVERLAY_IS_VXLAN;
-    let word = u64::from(device) | u64::from(PORT) << 32 | kind;
-    node.config(config::OVERLAY, word);
-    for family in Family::BOTH {
-        let (cidr, len) = family.remote_cidr();
-        let pods = NodeCidr {
-            node: 9,
-            ifindex: device,
-            flags: node_cidr::OVERLAY,
-            zero: 0,
-            tunnel: there_v4(),
-        };
-        node.put_node_cidr(cidr, len, pods);
-    }
-    let uplink = node.if_uplink;
-    let info = UplinkInfo {
-        mac: MAC_UPLINK,
-        flags: 0,
-        ..info
-    };
-    node.map("UPLINKS").insert(uplink, info, 0).unwrap();
-    // Another node, whose pods are others.
-    let other = NodeCidr {
-        node: 8,
+    overlaid(node);
+    let word = overlay_word(node);
+    node.config(config::OVERLAY, word | config::OVERLAY_IS_VXLAN);
+    let pods = |number, tunnel| NodeCidr {
+        node: number,
         ifindex: device,
         flags: node_cidr::OVERLAY,
         zero: 0,
-        tunnel: OTHER,
+        tunnel,
     };
-    node.put_node_cidr(Addr::from_v4([10, 3, 0, 0]), 24, other);
+    for family in Family::BOTH {
+        let (cidr, len) = family.remote_cidr();
+        node.put_node_cidr(cidr, len, pods(9, there_v4()));
+    }
+    let uplink = node.if_uplink;
+    let info = UplinkInfo {
+        addr4: node_v4(),
+        addr6: Family::V6.node(),
+        mac: MAC_UPLINK,
+        flags: 0,
+    };
+    node.map("UPLINKS").insert(uplink, info, 0).unwrap();
+    // Another node, whose pods are others.
+    node.put_node_cidr(Addr::from_v4([10, 3, 0, 0]), 24, pods(8, OTHER));
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
     ip(&format!("addr add {}/32 dev weirup", node_v4().to_ip()));
     ip(&format!("route add {} dev weirup", there_v4().to_ip()));
-    let mac = NEIGHBOUR.map(|b| format!("{b:02x}")).join(":");
-    let neighbour = format!("neigh add {} lladdr {mac} dev weirup", there_v4().to_ip());
-    ip(&neighbour);
+    ip(&neighbour());
+}
+
+/// What tells the kernel the other node's MAC address.
+fn neighbour() -> String {
+    let (there, mac) = (there_v4().to_ip(), mac(NEIGHBOUR));
+    format!("neigh add {there} lladdr {mac} dev weirup")
+}
+
+/// What the programs are told of the overlay.
+pub fn overlay_word(node: &mut Node) -> u64 {
+    let words = node.array::<u64>("CONFIG");
+    words.get(&config::OVERLAY, 0).unwrap()
 }
 
 pub fn flow(family: Family) -> Tuple {
@@ -205,10 +200,7 @@ fn what_cannot_be_packed_goes_to_the_device_as_it_is() {
             // A neighbour of whom nobody knows the address, and a way that is too narrow.
             let there = there_v4().to_ip();
             for (spoil, mend) in [
-                (
-                    format!("neigh del {there} dev weirup"),
-                    format!("neigh add {there} lladdr 02:00:00:00:00:d0 dev weirup"),
-                ),
+                (format!("neigh del {there} dev weirup"), neighbour()),
                 (
                     format!("route replace {there} dev weirup mtu lock 70"),
                     format!("route replace {there} dev weirup"),
@@ -223,11 +215,10 @@ fn what_cannot_be_packed_goes_to_the_device_as_it_is() {
                 ip(&mend);
                 packs(node);
             }
-            let word = u64::from(node.if_overlay) | u64::from(PORT) << 32;
-            node.config(config::OVERLAY, word | config::OVERLAY_IS_TOLD);
+            let word = overlay_word(node);
+            node.config(config::OVERLAY, word & !config::OVERLAY_IS_VXLAN);
             goes_to_device(node, &|_| {});
-            let kind = config::OVERLAY_IS_TOLD | config::OVERLAY_IS_VXLAN;
-            node.config(config::OVERLAY, word | kind);
+            node.config(config::OVERLAY, word);
         }
     });
 }

@@ -1,12 +1,14 @@
 //! VXLAN without its device: what is unpacked at the uplink, and what is left to the device.
 
+use weir_abi::conntrack::CtEntry;
 use weir_abi::node::{NodeAddr, OVERLAY_MAC, config};
 use weir_abi::policy::GroupId;
 use weir_abi::{Addr, Proto};
 
+use crate::overlay::PORT;
 use crate::packets::*;
 use crate::rig::*;
-use crate::vxlan::{PORT, back, flow, node_v4, open, packing, summed, there_v4, train};
+use crate::vxlan::{back, flow, node_v4, open, overlay_word, packing, summed, there_v4, train};
 
 /// An outer packet's frame, for this node.
 fn packed(inner: &Packet) -> Vec<u8> {
@@ -19,6 +21,16 @@ fn packed(inner: &Packet) -> Vec<u8> {
     // No checksum, as over IPv4.
     frame[40..42].fill(0);
     frame
+}
+
+/// The flow's entry.
+fn entry(node: &mut Node, family: Family) -> CtEntry {
+    node.entry(&flow(family), Proto::UDP).unwrap().1
+}
+
+/// As if none of the flow were in the device's queue.
+fn no_queue(node: &mut Node, family: Family) {
+    node.edit_entry(&flow(family), Proto::UDP, |entry| entry.queued = 0);
 }
 
 #[test]
@@ -46,13 +58,13 @@ fn a_packed_packet_keeps_its_flow_alive_by_itself_as_nothing_may_overtake_it() {
         packing(node);
         for family in Family::BOTH {
             open(node, family);
-            let now = node.entry(&flow(family), Proto::UDP).unwrap().1.last_seen;
+            let now = entry(node, family).last_seen;
             node.edit_entry(&flow(family), Proto::UDP, |entry| {
                 entry.last_seen = entry.last_seen.wrapping_sub(2)
             });
             let frame = packed(&back(family));
             node.run(Hook::FromUplink, &frame).delivered();
-            let after = node.entry(&flow(family), Proto::UDP).unwrap().1.last_seen;
+            let after = entry(node, family).last_seen;
             assert!(after >= now, "{after} {now}");
         }
     });
@@ -96,17 +108,17 @@ fn a_packed_packet_with_anything_unusual_is_left_to_the_device_as_it_is_and_none
             open(node, family);
             let usual = packed(&back(family));
             for (what, is_flows, spoil) in UNUSUAL {
-                node.edit_entry(&flow(family), Proto::UDP, |entry| entry.queued = 0);
+                no_queue(node, family);
                 node.run(Hook::FromUplink, &usual).delivered();
                 let mut frame = usual.clone();
                 spoil(&mut frame);
                 let frame = summed(frame);
                 let run = node.run(Hook::FromUplink, &frame).left_to_stack();
                 assert_eq!(run.packet, frame, "{what}");
-                let noted = node.entry(&flow(family), Proto::UDP).unwrap().1.queued != 0;
+                let noted = entry(node, family).queued != 0;
                 assert_eq!(noted, *is_flows, "{what}");
             }
-            node.edit_entry(&flow(family), Proto::UDP, |entry| entry.queued = 0);
+            no_queue(node, family);
             for (what, packet) in [
                 (
                     "a flow that is not known",
@@ -135,8 +147,7 @@ fn a_flow_whose_time_is_over_is_not_revived_by_a_packed_packet() {
                 entry.last_seen = entry.last_seen.wrapping_sub(1000)
             });
             node.run(Hook::FromUplink, &frame).left_to_stack();
-            let entry = node.entry(&flow(family), Proto::UDP).unwrap().1;
-            assert_eq!(entry.queued, 0);
+            assert_eq!(entry(node, family).queued, 0);
         }
     });
 }
@@ -152,14 +163,14 @@ fn a_packed_packet_is_left_to_the_device_once_policy_or_the_tables_of_nodes_have
             node.groups(SLOT_A, GroupId::OPEN, GroupId::CLOSED);
             node.bump(SLOT_A);
             node.run(Hook::FromUplink, &frame).left_to_stack();
-            node.edit_entry(&flow(family), Proto::UDP, |entry| entry.queued = 0);
+            no_queue(node, family);
             node.groups(SLOT_A, GroupId::OPEN, GroupId::OPEN);
             node.bump(SLOT_A);
             open(node, family);
             node.run(Hook::FromUplink, &frame).delivered();
             node.config(config::GENERATION, family.ip_header() as u64);
             node.run(Hook::FromUplink, &frame).left_to_stack();
-            node.edit_entry(&flow(family), Proto::UDP, |entry| entry.queued = 0);
+            no_queue(node, family);
             open(node, family);
             node.run(Hook::FromUplink, &frame).delivered();
             // The pod is gone.
@@ -178,10 +189,7 @@ fn where_an_uplinks_reverse_path_filter_is_strict_a_packed_packet_comes_by_the_w
     on_node(|node| {
         packing(node);
         ip("addr add 10.77.0.1/32 dev weirov");
-        let word = node
-            .array::<u64>("CONFIG")
-            .get(&config::OVERLAY, 0)
-            .unwrap();
+        let word = overlay_word(node);
         node.config(config::OVERLAY, word | config::UPLINKS_ARE_STRICT);
         for family in Family::BOTH {
             open(node, family);
@@ -190,7 +198,7 @@ fn where_an_uplinks_reverse_path_filter_is_strict_a_packed_packet_comes_by_the_w
             let there = there_v4().to_ip();
             ip(&format!("route replace {there} dev weirov"));
             node.run(Hook::FromUplink, &frame).left_to_stack();
-            node.edit_entry(&flow(family), Proto::UDP, |entry| entry.queued = 0);
+            no_queue(node, family);
             node.config(config::OVERLAY, word);
             node.run(Hook::FromUplink, &frame).delivered();
             node.config(config::OVERLAY, word | config::UPLINKS_ARE_STRICT);
@@ -215,10 +223,10 @@ fn packets_follow_a_train_of_segments_through_the_device_and_do_not_overtake_it(
             });
             assert!(follows, "{family:?}");
             // One after the other, as long as there is no pause.
-            let before = node.entry(&flow(family), Proto::UDP).unwrap().1.queued;
+            let before = entry(node, family).queued;
             let renewed = (0..5000).any(|_| {
                 node.run(Hook::FromUplink, &frame);
-                node.entry(&flow(family), Proto::UDP).unwrap().1.queued != before
+                entry(node, family).queued != before
             });
             assert!(renewed, "{family:?}");
             node.edit_entry(&flow(family), Proto::UDP, |entry| {

@@ -3,32 +3,26 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use weir_lab::{Lab, LabBuilder, Outcome};
+use weir_lab::{Lab, LabBuilder};
 
+use crate::overlay::{OVERLAY, address, answers, pod};
 use crate::overlay_wire::Sniffer;
-use crate::services_world::{FAMILIES, PROTOS, TARGET, ask, server_of};
-
-const OVERLAY: u16 = 8472;
+use crate::services_world::{FAMILIES, PROTOS, TARGET, ask};
 
 /// How packets between pods of two nodes look on the wire, after pods, nodes and pods on them have been reached:
 /// those with a pod's address, and the packed ones' port.
 fn on_wire(lab: LabBuilder) -> BTreeSet<Option<u16>> {
     let lab = lab.nodes(2).agent_arg("--mode=auto").start().unwrap();
-    let pods = [0, 1].map(|node| {
-        let name = format!("p{node}");
-        server_of(&lab, &name, node, &name)
-    });
+    let pods = [0, 1].map(|node| pod(&lab, &format!("p{node}"), node));
     let host = lab.add_host_server(0, &[]).unwrap();
     let wire = Sniffer::start(&lab.fabric()).unwrap();
     let (here, there) = (&pods[0], &pods[1]);
     for v4 in FAMILIES {
-        let to = if v4 { there.v4() } else { there.v6() };
+        let to = address(there, v4);
         for proto in PROTOS {
             for from in [&here.control, &host] {
                 let outcome = from.probe(ask(to, TARGET, proto).bytes(1300)).unwrap();
-                let answered =
-                    matches!(&outcome, Outcome::Answer { from, .. } if *from == there.key());
-                assert!(answered, "{to}, {proto:?}: {outcome:?}");
+                answers(&outcome, &there.key(), &format!("{to}, {proto:?}"));
             }
         }
     }

@@ -18,23 +18,23 @@ use crate::services_world::{
 use crate::spoof::{FORGED, HONEST, arrived, datagram};
 
 /// UDP port of the overlay.
-const OVERLAY: u16 = 8472;
+pub const OVERLAY: u16 = 8472;
 /// Its device.
-const DEVICE: &str = "weir-overlay";
+pub const DEVICE: &str = "weir-overlay";
 
-fn lab(mode: &str) -> Lab {
+pub fn lab(mode: &str) -> Lab {
     Lab::builder().nodes(2).agent_arg(mode).start().unwrap()
 }
 
-fn pod(lab: &Lab, name: &str, node: usize) -> Arc<Pod> {
+pub fn pod(lab: &Lab, name: &str, node: usize) -> Arc<Pod> {
     server_of(lab, name, node, name)
 }
 
-fn address(pod: &Pod, v4: bool) -> IpAddr {
+pub fn address(pod: &Pod, v4: bool) -> IpAddr {
     if v4 { pod.v4() } else { pod.v6() }
 }
 
-fn answers(outcome: &Outcome, name: &str, what: &str) {
+pub fn answers(outcome: &Outcome, name: &str, what: &str) {
     match outcome {
         Outcome::Answer { from, .. } if from == name => {}
         other => panic!("{what}: {other:?}, not an answer of {name}"),

@@ -2,7 +2,7 @@
 //! of that but the time that it saves.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,34 +10,22 @@ use std::time::Duration;
 use weir_lab::spawn::{Place, run_in};
 use weir_lab::{Lab, Pod};
 
+use crate::overlay::{DEVICE, address, lab, pod};
 use crate::overlay_wire::{Packed, Sniffer};
-use crate::services_world::{FAMILIES, server_of};
+use crate::services_world::FAMILIES;
 use crate::wait::await_that;
 
-/// The overlay's device.
-const DEVICE: &str = "weir-overlay";
 /// How long one packet may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
 fn start() -> (Lab, [Arc<Pod>; 2]) {
-    let lab = Lab::builder()
-        .nodes(2)
-        .agent_arg("--mode=vxlan")
-        .start()
-        .unwrap();
-    let pods = [0, 1].map(|node| {
-        let name = format!("p{node}");
-        server_of(&lab, &name, node, &name)
-    });
+    let lab = lab("--mode=vxlan");
+    let pods = [0, 1].map(|node| pod(&lab, &format!("p{node}"), node));
     (lab, pods)
 }
 
 fn within(pod: &Pod) -> Place {
     pod.place().unwrap().net_only()
-}
-
-fn address(pod: &Pod, v4: bool) -> IpAddr {
-    if v4 { pod.v4() } else { pod.v6() }
 }
 
 /// Changes IPsec's policies on a node, to one that asks for nothing.
